@@ -13,6 +13,7 @@
     |-- PeerLost           another process that trains the same trial ended, or does not answer
     |-- TrialFailed        what a worker raises for an error of the trial itself
     `-- WorkerUnusable     what a worker raises for an error of its process, device or machine
+        `-- OutOfSharedMemory  one of memory that several trials share
 
 They can be pickled, because Ray sends them between processes: the constructor's arguments are `args`.
 Wrong arguments to a pure function (a negative epsilon, labels of another length) are plain `ValueError`s.
@@ -33,6 +34,7 @@ __all__ = [
     "FunctionFailed",
     "ImageUnreadable",
     "OutOfMemory",
+    "OutOfSharedMemory",
     "PeerLost",
     "Phase",
     "Problem",
@@ -277,6 +279,10 @@ class WorkerUnusable(TrainableError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class OutOfSharedMemory(WorkerUnusable):
+    """Memory of the machine, or of a GPU that several trials share, ran out: fewer of them at a time may fit."""
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:

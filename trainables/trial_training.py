@@ -35,21 +35,20 @@ from trainables.data import digest_of
 from trainables.engine.epoch_loop import EpochLoop, TrialRun
 from trainables.engine.epoch_report import EpochReport
 from trainables.engine.faults import fault_of, first_line
-from trainables.engine.guards import release_memory
 from trainables.engine.placement import placement_of
+from trainables.engine.raised_errors import classified
 from trainables.engine.share import WHOLE, Share
 from trainables.errors import (
     CheckpointError,
     ConfigError,
     Diverged,
-    OutOfMemory,
     TrialFailed,
     WorkerUnusable,
     shortened,
 )
 from trainables.tasks.registry import task_of
 
-__all__ = ["CHECKPOINT_INTERVAL_S", "DONE", "SHOULD_CHECKPOINT", "TrialTraining", "classified", "open_trial"]
+__all__ = ["CHECKPOINT_INTERVAL_S", "DONE", "SHOULD_CHECKPOINT", "TrialTraining", "open_trial"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -115,7 +114,25 @@ class TrialTraining:
             WorkerUnusable: the process, its device or its machine has one.
             CheckpointError: the checkpoint to start from cannot be read.
         """
-        result = None if self._ended is not None else self._guarded(self._next_result)
+        loop = self.opened()
+        return self.reported(lambda: None if loop is None else self._trained(loop))
+
+    def opened(self) -> EpochLoop[TrialRun] | None:
+        """Return the trial between two epochs, so that another one may train it; None if no epoch is left.
+
+        Raises:
+            TrialFailed, WorkerUnusable, CheckpointError: as in `step`.
+        """
+        loop = None if self._ended is not None else self._guarded(self._current_loop)
+        return None if loop is None or loop.finished else loop
+
+    def reported(self, epoch: Callable[[], EpochReport | None]) -> dict[str, Any]:
+        """Return the result of an epoch: `epoch` returns its report, None if none was left, or raises its error.
+
+        Raises:
+            TrialFailed, WorkerUnusable: as in `step`.
+        """
+        result = self._guarded(lambda: self._result(self._checked(epoch())))
         return self._result(None) if result is None else result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -143,12 +160,11 @@ class TrialTraining:
         """Release the trial's tensors."""
         self._loop = None
 
-    def _next_result(self) -> dict[str, Any]:
-        loop = self._current_loop()
-        report = None if loop.finished else self._trained(loop)
+    def _checked(self, report: EpochReport | None) -> EpochReport | None:
+        """Return a report, which must have the objectives that a user's own code measures."""
         if report is not None:
             _require_measured(self._own_objectives(), report, remedy=task_of(self._point).remedy)
-        return self._result(report)
+        return report
 
     def _own_objectives(self) -> list[str]:
         """Return the objectives that a user's own code measures."""
@@ -246,30 +262,6 @@ def open_trial(point: Mapping[str, Any], checkpoint: str | None, *, share: Share
     if checkpoint is None:
         return task.start(config, placement=placement)
     return task.restore(checkpoint, config=config, placement=placement)
-
-
-def classified(error: Exception, *, shares_gpu: bool) -> TrialFailed | WorkerUnusable:
-    """Return what a worker raises for an error: out of memory is the trial's own fault on a GPU of its own.
-
-    Memory that the frames of the error hold is released.
-    """
-    fault, reason, text = fault_of(error), first_line(error), "".join(traceback.format_exception(error))
-    if fault in {"device memory", "host memory"}:
-        reason = reason if isinstance(error, OutOfMemory) else f"{reason}; lower batch_size or model.width"
-        release_memory(error)
-    match fault:
-        case "peer":
-            return WorkerUnusable(reason.partition(": ")[2], text)
-        case "device":
-            return WorkerUnusable(f"the device is unusable: {reason}", text)
-        case "machine":
-            return WorkerUnusable(f"the machine lacks something: {reason}", text)
-        case "host memory":
-            return WorkerUnusable(f"the machine is out of memory: {reason}; or run fewer trials on a machine", text)
-        case "device memory" if shares_gpu:
-            return WorkerUnusable(f"the shared GPU is out of memory: {reason}; or run fewer trials on a GPU", text)
-        case _:
-            return TrialFailed(reason, text)
 
 
 def _require_measured(objectives: Iterable[str], report: EpochReport, *, remedy: str) -> None:

@@ -216,7 +216,8 @@ def _message(plan: SweepPlan, state: SweepState, event: Event, counts: SweepCoun
             resumed = f" (resumed, driver {event.generation})" if event.generation > 1 else ""
             return f"{plan.sweep}: {num_trials(plan.spec)}{resumed}"
         case "attempt_failed":
-            return f"{event.trial} attempt {event.attempt} failed ({event.cause}): {event.reason}; retrying"
+            shared = "" if event.shared_by is None else f", shared by {event.shared_by} trials"
+            return f"{event.trial} attempt {event.attempt} failed ({event.cause}{shared}): {event.reason}; retrying"
         case "order_accepted":
             return f"by order of {event.author}: {'; '.join(event.notes)}"
         case "order_refused":

@@ -89,11 +89,13 @@ def refuse_elsewhere(options: dict[str, bool]) -> None:
 def launch(spec: SweepSpec, address: str, *, shared_results: bool, detach: bool, dry_run: bool) -> None:
     """Submit a new sweep to a dashboard; follow it, or return when it has begun."""
     from orchestrator.execution.preflight import files_to_send  # noqa: PLC0415
+    from orchestrator.execution.processes.limits import check_unbatched  # noqa: PLC0415
     from orchestrator.state.sweep_lookup import new_id  # noqa: PLC0415
 
     submission.check_submission(
         spec, storage=spec.storage.uri, tracking=spec.tracking.uri, shared_results=shared_results
     )
+    check_unbatched(spec.resources, address)
     dashboard = _dashboard(address)
     files = files_to_send(spec, Path.cwd(), address=address)
     if dry_run:
@@ -107,12 +109,14 @@ def launch(spec: SweepSpec, address: str, *, shared_results: bool, detach: bool,
 def resume(folder: SweepFolder, address: str, *, shared_results: bool, detach: bool) -> None:
     """Submit the rest of a sweep to a dashboard; follow it, or return when it has begun."""
     from orchestrator.execution.preflight import files_to_send  # noqa: PLC0415
+    from orchestrator.execution.processes.limits import check_unbatched  # noqa: PLC0415
     from orchestrator.planning.plan import SweepPlan  # noqa: PLC0415
 
     plan = SweepPlan.load(folder)
     uri = folder.uri if folder.remote is not None else str(folder.path.resolve())
     storage = uri.rpartition("/")[0]
     submission.check_submission(plan.spec, storage=storage, tracking=plan.tracking_uri, shared_results=shared_results)
+    check_unbatched(plan.spec.resources, address)
     dashboard = _dashboard(address)
     files = files_to_send(plan.spec, Path(plan.working_directory), address=address)
     name = f"{folder.sweep}.resume-{secrets.token_hex(2)}"

@@ -30,6 +30,7 @@ from orchestrator.cli.shared.live_display import overview
 from orchestrator.decisions.hosts import unreliable_hosts
 from orchestrator.errors import Interrupted, OrchestratorError, SweepNotFound, quoted
 from orchestrator.formatting import shown
+from orchestrator.planning.batch_choice import batch_line
 from orchestrator.planning.seeds import configurations_of, searched_state
 from orchestrator.redaction import one_line
 from orchestrator.state.event_log import read_events
@@ -63,7 +64,8 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
     orders = order_history(result.state, result.folder)
     if as_json:
         compared = comparison_of_best(result.plan, result.state)
-        more = {"comparison": compared and compared.as_json()}
+        batch = {"size": result.plan.batch, "reason": batch_line(result.plan.spec.resources, result.plan.batch_choice)}
+        more = {"comparison": compared and compared.as_json(), "batch": batch}
         _print_json({**plain, **more, "orders": orders_json(orders), "plan": lineage(result.plan)})
         return
     _say(f"{result.sweep}  {_alive(result, summary.status)}")
@@ -71,6 +73,8 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
     if ended is not None and ended.status == "failed" and ended.reason:
         _say(ended.reason)
     Console().print(overview(result.plan, result.state, summary, top=TOP))
+    if (line := batch_line(result.plan.spec.resources, result.plan.batch_choice)) is not None:
+        _say(f"batch: {line}")
     for line in _size_lines(result, summary):
         _say(line)
     if plain["mlflow_behind"]:

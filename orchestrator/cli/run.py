@@ -29,6 +29,7 @@ from orchestrator.errors import MAX_LINE_LENGTH, PreflightError, cut, quoted
 from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import HERE, chosen_address, kind_of
 from orchestrator.formatting import shown
+from orchestrator.planning.batch_choice import trials_at_once
 from orchestrator.planning.choices import sampler_choice
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.planning.points import first_points, num_trials
@@ -39,6 +40,7 @@ from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.trial import CHECKPOINTS_KEPT
 
 if TYPE_CHECKING:
+    from orchestrator.analysis.batch_forecast import BatchForecast
     from orchestrator.analysis.forecast import Forecast, Probe, Range
     from orchestrator.analysis.result import SweepResult
     from orchestrator.spec.model import SweepSpec
@@ -92,20 +94,24 @@ def plan(
     a sweep that cannot run.
     """
     from orchestrator.analysis import forecast  # noqa: PLC0415  trains a trial for two epochs
+    from orchestrator.analysis.batch_forecast import batch_forecast  # noqa: PLC0415
     from orchestrator.execution import preflight  # noqa: PLC0415
     from orchestrator.scheduling.registry import pauses  # noqa: PLC0415
 
     loaded = load_spec(spec, overrides or [])
-    preflight.check_here(loaded, address="local")
-    slots = slots or _slots_here(loaded)
+    preflight.check_here(loaded, address="local" if loaded.resources.batch in {1, "auto"} else "processes")
+    workers = _workers_here(loaded)
+    batch = batch_forecast(loaded, workers=workers)
+    slots = slots or trials_at_once(workers, 1 if batch is None else batch.size, loaded.resources)
     probe = forecast.probe(loaded)
-    seconds = probe.seconds if epoch_s is None else epoch_s
+    seconds = (probe.seconds if epoch_s is None else epoch_s) * (1.0 if batch is None else batch.slowdown)
     expected = forecast.forecast(loaded, slots=slots, pauses=pauses(loaded, slots=slots))
     _refuse_too_short(loaded, expected, seconds)
     if as_json:
-        typer.echo(json.dumps(_plan_json(loaded, expected, probe, seconds), indent=1))
+        batched = None if batch is None else asdict(batch)
+        typer.echo(json.dumps({**_plan_json(loaded, expected, probe, seconds), "batch": batched}, indent=1))
         return
-    for line in _plan_lines(loaded, expected, probe, seconds):
+    for line in _plan_lines(loaded, expected, probe, seconds, batch=batch):
         typer.echo(line)
 
 
@@ -223,8 +229,8 @@ def _say(line: str) -> None:
     typer.echo(line)
 
 
-def _slots_here(spec: SweepSpec) -> int:
-    """Return the number of trials that the processors of this machine have room for; nothing else is counted."""
+def _workers_here(spec: SweepSpec) -> int:
+    """Return the number of workers that the processors of this machine have room for; nothing else is counted."""
     from orchestrator.execution.cluster.capacity import Capacity, Node  # noqa: PLC0415
     from orchestrator.execution.cores import cores_here  # noqa: PLC0415
 
@@ -253,7 +259,9 @@ def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float
     }
 
 
-def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> list[str]:
+def _plan_lines(
+    spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float, *, batch: BatchForecast | None
+) -> list[str]:
     kind = "promotion" if expected.pauses else "stopping"
     if spec.scheduler.chosen in {"none", "pbt"}:
         kind = "no early stopping" if spec.scheduler.chosen == "none" else _population(spec)
@@ -271,6 +279,7 @@ def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: floa
         f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
         f"gradients {_shown(expected.gradient_evaluations)} at each image, {expected.gradient_share:.0%} of all",
         *_too_small(spec, expected),
+        *([] if batch is None else [f"batch    {batch.reason}"]),
         f"time     {_clock(expected.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
         f"MLflow   {_most_trials(expected) + 1:,} runs{at_most}, {_shown(_metric_rows(expected, probe))} metric rows",
         f"storage  {_shown(size.scaled(1e-6), 1)} MB of checkpoints of {probe.checkpoint_bytes / 1e6:.2g} MB each"

@@ -20,6 +20,14 @@ def pause_s(losses: int) -> float:
     return PAUSES_S[min(max(losses, 1), len(PAUSES_S)) - 1]
 
 
+def pause_of(trial: Trial) -> float:
+    """Return the pause before the next attempt of a trial: none, unless it alone lost a worker."""
+    last = trial.failures[-1] if trial.failures else None
+    if last is None or last.cause != "infrastructure" or last.shared_by is not None:
+        return 0.0
+    return pause_s(trial.failures_of("infrastructure"))
+
+
 def is_paused(trial: Trial, *, now: float) -> bool:
     """Return True while a trial pauses after the loss of its worker; a clock that was set back ends the pause.
 
@@ -32,7 +40,5 @@ def is_paused(trial: Trial, *, now: float) -> bool:
         >>> [is_paused(trial, now=now) for now in (4.0, 5.0, 14.9, 15.0)]
         [False, True, True, False]
     """
-    if not trial.failures or trial.failures[-1].cause != "infrastructure":
-        return False
-    since_s = now - trial.failures[-1].time
-    return 0.0 <= since_s < pause_s(trial.failures_of("infrastructure"))
+    pause = pause_of(trial)
+    return pause > 0.0 and 0.0 <= now - trial.failures[-1].time < pause

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 from orchestrator.doctor.finding import Finding, fail, ok, split, warn
 from orchestrator.doctor.machine import nearest
 from orchestrator.errors import OrchestratorError, PreflightError, SpecError
+from orchestrator.execution.cluster.addresses import kind_of
+from orchestrator.planning.batching import Alikeness
+from orchestrator.planning.validation import configured
 from orchestrator.storage.locations import expanded, is_remote
 from search_spaces.errors import MissingExtraError
 from trainables.errors import ConfigError, TrainableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from orchestrator.spec.model import SweepSpec
 
 
 def probe(spec: str, overrides: Sequence[str], address: str) -> Iterator[Finding]:
@@ -34,6 +39,7 @@ def probe(spec: str, overrides: Sequence[str], address: str) -> Iterator[Finding
         if address == "local":
             preflight.check_devices(loaded, cpus=cores_here(), gpus=preflight.gpus_here())
             yield ok("resources", "a trial fits on this machine")
+        yield from _batch_findings(loaded, address)
         shortage = preflight.room_shortage(loaded, free=_free(loaded.storage.uri))
         yield ok("checkpoints", "the disk has room") if shortage is None else warn("checkpoints", *split(shortage))
     except (SpecError, PreflightError) as error:
@@ -42,6 +48,26 @@ def probe(spec: str, overrides: Sequence[str], address: str) -> Iterator[Finding
         yield fail("trials", *split(str(error)))
     except (MissingExtraError, ModuleNotFoundError) as error:
         yield fail("trials", str(error), "install what it imports")
+
+
+def _batch_findings(spec: SweepSpec, address: str) -> Iterator[Finding]:
+    """Yield how the trials of a worker are batched, if the spec asks for it; an error of a launch at this address.
+
+    Raises:
+        PreflightError: the workers at this address have one trial each.
+    """
+    from orchestrator.execution.processes.limits import check_unbatched  # noqa: PLC0415
+
+    size = spec.resources.batch
+    if size == 1:
+        return
+    if kind_of(address) != "processes":
+        check_unbatched(spec.resources, address)
+        yield ok("batch", "auto: 1 on Ray; --address processes measures if trials train faster as one program")
+        return
+    alike = Alikeness.of(config for _, config in configured(spec))
+    how = "as many as a launch measures to be faster" if size == "auto" else f"up to {size} trials of a worker"
+    yield ok("batch", f"{how}, as one program; of those that were sampled, {alike}")
 
 
 def _free(storage: str) -> int | None:

@@ -23,10 +23,12 @@ from orchestrator.execution.cluster.own_modules import code_changes
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.order_desk import OrderDesk
 from orchestrator.execution.processes import session as processes
+from orchestrator.execution.processes.limits import check_unbatched
 from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import Ended, Leave, StopSignals
 from orchestrator.execution.sweep_end import close, has_orders, has_work, raise_if_interrupted
 from orchestrator.execution.trials.loop_thread import LoopThread
+from orchestrator.planning.batch_choice import batch_of, trials_at_once
 from orchestrator.planning.declared_metrics import declared_metrics
 from orchestrator.planning.extension import in_force
 from orchestrator.planning.original import require_original
@@ -77,13 +79,15 @@ def run_new(
             preflight.check_here(spec, address=address)
             with stop.installed(), connected(spec, Path.cwd(), callback, stop=stop) as session:
                 gpus = session.capacity.gpus_per_trial(spec.resources)
-                slots = session.capacity.slots(spec.resources, gpus)
+                workers = session.capacity.slots(spec.resources, gpus)
                 preflight.check_gpu_seconds(spec, gpus=gpus)
+                choice = session.batch_choice(spec)
                 folder = create_folder(spec.storage.uri, sweep or new_id(spec.name, now=datetime.now(UTC)))
                 plan = make_plan(
                     spec,
                     folder,
-                    slots=slots,
+                    slots=trials_at_once(workers, batch_of(spec.resources, choice), spec.resources),
+                    batch_choice=choice,
                     now=time.time(),
                     working_directory=Path.cwd(),
                     metrics=declared_metrics(spec),
@@ -126,9 +130,10 @@ def _opening(address: str, spec: SweepSpec) -> Iterator[Callable[..., AbstractCo
     """Start what takes long and can start while the machine is checked; yield the function that opens the session.
 
     Raises:
-        PreflightError: the spec asks for what worker processes cannot do.
+        PreflightError: the spec asks for what worker processes, or those of Ray, cannot do.
     """
     if kind_of(address) != "processes":
+        check_unbatched(spec.resources, address)
         yield partial(ray_session.connected, address)
         return
     with processes.pool_for(spec) as pool:

@@ -19,10 +19,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from orchestrator.execution.cluster.local_data import with_local_data
 from trainables.engine import checkpoint as checkpoints
 from trainables.engine import process_group
+from trainables.engine.raised_errors import classified
 from trainables.engine.share import Share
 from trainables.engine.worker_process import prepare_process
 from trainables.errors import Diverged, PeerLost, TrainableError, WorkerUnusable
-from trainables.trial_training import classified, open_trial
+from trainables.trial_training import open_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -19,10 +19,11 @@ from orchestrator.execution.cluster.addresses import HERE, kind_of
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cluster.own_modules import deciding_modules, own_files, own_modules, size_problem
 from orchestrator.execution.cores import cores_here
-from orchestrator.execution.processes.limits import check_limits
+from orchestrator.execution.processes.limits import check_limits, check_unbatched
 from orchestrator.execution.ray_cluster import check_unconnected
 from orchestrator.execution.trial_checks import trial_problems
 from orchestrator.formatting import shown_bytes
+from orchestrator.planning.batch_choice import batch_of
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import configured
@@ -83,6 +84,7 @@ def check_here(spec: SweepSpec, *, address: str) -> None:
     if kind_of(address) == "processes":
         check_limits(spec.resources)
     else:
+        check_unbatched(spec.resources, address)
         check_unconnected(address)
     files_to_send(spec, Path.cwd(), address=address)
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
@@ -107,7 +109,8 @@ def room_shortage(spec: SweepSpec, *, free: int | None = None) -> str | None:
     size = None if is_remote(spec.storage.uri) else checkpoint_bytes(spec)
     if size is None:
         return None
-    live = spec.resources.max_concurrent or max(1, int(cores_here() // spec.resources.cpus))
+    workers = max(1, int(cores_here() // spec.resources.cpus))
+    live = spec.resources.max_concurrent or workers * batch_of(spec.resources, None)
     keep_best, num_trials = spec.storage.keep_best, spec.search.num_trials * spec.search.seeds
     stored = most_stored(num_trials, keep_best=keep_best, pauses=promotes(spec, slots=live), live=live)
     if free is None:

@@ -26,6 +26,9 @@ class ProgressCallback:
     def on_joined(self, address: str, capacity: Capacity) -> None:
         """Run when the driver has joined a running cluster, whose GCS is at this address."""
 
+    def on_measure(self) -> None:
+        """Run before it is measured if trials train faster in batches, which takes some epochs."""
+
     def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:
         """Run before the driver starts trials."""
 

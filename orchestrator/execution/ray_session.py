@@ -13,6 +13,7 @@ from orchestrator.execution import preflight, ray_cluster, ray_watch
 from orchestrator.execution.cluster import node_checks
 from orchestrator.execution.cluster.own_modules import own_modules
 from orchestrator.execution.progress import notify
+from orchestrator.planning.batch_choice import BatchChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +39,12 @@ class RaySession:
 
     capacity: Capacity
     servers: tuple[ray_watch.Server, ...]
+
+    def batch_choice(self, spec: SweepSpec) -> BatchChoice | None:
+        """Choose one trial for each worker: an actor of Ray has no other."""
+        if spec.resources.batch != "auto":
+            return None
+        return BatchChoice(size=1, reason="auto: 1, as trials are batched with --address processes alone")
 
     def run_trials(
         self,

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
+from orchestrator.planning.batch_choice import BatchChoice, batch_of
 from orchestrator.planning.choices import sampler_choice, scheduler_choice
 from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of
 from orchestrator.planning.folders import at_home
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 OLD_FORMATS = (1, 2)
 CHECKSUM = "checksum"
-WRITTEN_IF_PRESENT = ("metrics", "parent", "sampler_choice", "scheduler_choice")
+WRITTEN_IF_PRESENT = ("metrics", "parent", "sampler_choice", "scheduler_choice", "batch_choice")
 
 
 class Configuration(BaseModel):
@@ -137,6 +138,8 @@ class SweepPlan(BaseModel):
     """What ``sampler: auto`` chose at the launch, and why; absent on disk for another sampler."""
     scheduler_choice: str | None = None
     """What ``auto`` chose for the scheduler at the launch, and why; absent on disk if the spec names it."""
+    batch_choice: BatchChoice | None = None
+    """What ``resources.batch: auto`` chose at the launch; absent on disk if the spec names the number."""
 
     _scheduler: Scheduler | None = PrivateAttr(default=None)
     _launched: SweepPlan | None = PrivateAttr(default=None)
@@ -204,6 +207,11 @@ class SweepPlan(BaseModel):
     def confirmation(self) -> Confirmation | None:
         """Configurations and metric that the sweep confirms, or None if it searches."""
         return None if self.parent is None else self.parent.confirmation
+
+    @property
+    def batch(self) -> int:
+        """Trials that a worker process trains as one program; on Ray a worker has one."""
+        return batch_of(self.spec.resources, self.batch_choice)
 
     @property
     def experiment(self) -> str:
@@ -279,6 +287,7 @@ def make_plan(
     metrics: Mapping[str, DeclaredMetric] = MappingProxyType({}),
     parent: Parent | None = None,
     provenance: Provenance | None = None,
+    batch_choice: BatchChoice | None = None,
 ) -> SweepPlan:
     """Make the plan of a new sweep on this number of slots; reads the git commit and the environment.
 
@@ -304,6 +313,7 @@ def make_plan(
         metrics=dict(metrics),
         scheduler_choice=scheduler_choice(spec, schedule, pauses=pauses) or None,
         sampler_choice=sampler_choice(spec),
+        batch_choice=batch_choice,
     )
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import SpecError, quoted
+from orchestrator.planning.batching import batch_problems
 from orchestrator.planning.fields import did_you_mean, field_problems, share_problems
 from orchestrator.planning.points import epochs_of, first_points
 from orchestrator.spec.baseline import complete, strengths_of
@@ -72,6 +73,7 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
         points = _space_points(spec, [] if wrong_points else first_points(spec))
         problems += [*wrong_points, *_point_problems(points, spec.trial, trials)]
         problems += share_problems(spec, (config for _, config in trials))
+        problems += batch_problems(spec, [config for _, config in trials])
     except SpaceError as error:  # constraints that few points satisfy, or that have no value at one
         problems += _in_space(error)
     if problems:

@@ -171,9 +171,9 @@ class SweepState:
         return max(0.0, time - self.last_time) if self.generation else 0.0
 
     def _leave_host(self, trial: Trial, event: AttemptFailed | TrialEnded) -> None:
-        """Count the end of an attempt for or against its host; an interruption says nothing about it."""
+        """Count the end of an attempt for or against its host, unless it says nothing about it."""
         host, trial.host = trial.host, None
-        if host is None or event.cause == "preemption" or _is_interruption(event):
+        if host is None or event.cause == "preemption" or _is_interruption(event) or _is_shared(event):
             return
         history = self.hosts.setdefault(host, HostHistory())
         if event.cause == "infrastructure":
@@ -279,6 +279,10 @@ class SweepState:
 
 def _is_interruption(event: AttemptFailed | TrialEnded) -> bool:
     return isinstance(event, TrialEnded) and event.status == "interrupted"
+
+
+def _is_shared(event: AttemptFailed | TrialEnded) -> bool:
+    return isinstance(event, AttemptFailed) and event.shared_by is not None
 
 
 def replaced_end(trial: Trial, child: Trial, *, now: float) -> TrialEnded:

@@ -122,8 +122,9 @@ class Trial:
         return [saved for attempt in by_attempt.values() for saved in attempt[-CHECKPOINTS_KEPT:]]
 
     def failures_of(self, cause: Cause) -> int:
-        """Count the attempts that failed for a cause, since the trial was reopened if it was."""
-        return sum(failure.cause == cause for failure in self.failures[self.forgiven :])
+        """Count the attempts that failed for a cause, since the trial was reopened if it was; no shared failures."""
+        counted = (failure for failure in self.failures[self.forgiven :] if failure.shared_by is None)
+        return sum(failure.cause == cause for failure in counted)
 
     @property
     def stopped_by_order(self) -> bool:

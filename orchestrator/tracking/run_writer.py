@@ -97,7 +97,8 @@ class RunWriter:
             cursor.runs[trial.id] = run
         elif event.attempt > 1:
             client.update_run(run, status="RUNNING")
-        tags = {**runs.trial_state_tags("running"), "ravel.attempts": str(event.attempt)}
+        batched = {} if event.batched is None else {"ravel.batched": str(event.batched)}
+        tags = {**runs.trial_state_tags("running"), "ravel.attempts": str(event.attempt), **batched}
         self._log(run, parameters=runs.parameters(trial.config, first=trial.point), tags=tags)
         whole = runs.whole_configuration(trial.config)
         if whole is not None:

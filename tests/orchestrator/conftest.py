@@ -292,25 +292,36 @@ def finished(virtual_sweep, tmp_path, monkeypatch):
 
 
 PLANTER = """
-# Imported by every Python of a sweep: `before_epoch(loop)` is called before each epoch of each trial.
+# Imported by every Python of a sweep: `before_epoch(loop)` is called before each epoch of each trial, and before an
+# epoch of batched trials for each of them.
 import importlib.abc, importlib.util, os, pathlib, sys, time
 
 class Planter(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "trainables.engine.epoch_loop":
+        if name not in PLANTED:
             return None
-        sys.meta_path.remove(self)
+        plant = PLANTED.pop(name)
         spec = importlib.util.find_spec(name)
         load = spec.loader.exec_module
         spec.loader.exec_module = lambda module: (load(module), plant(module))
         return spec
 
-def plant(module):
+def plant_single(module):
     train = module.EpochLoop.run_epoch
     def run_epoch(self):
         before_epoch(self)
         return train(self)
     module.EpochLoop.run_epoch = run_epoch
+
+def plant_batched(module):
+    train = module.BatchedTrials.run_epoch
+    def run_epoch(self):
+        for name in self.names:
+            before_epoch(self.loop(name))
+        return train(self)
+    module.BatchedTrials.run_epoch = run_epoch
+
+PLANTED = {"trainables.engine.epoch_loop": plant_single, "trainables.batched.trials": plant_batched}
 
 sys.meta_path.insert(0, Planter())
 """

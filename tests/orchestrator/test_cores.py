@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from orchestrator.cli.run import _slots_here
+from orchestrator.cli.run import _workers_here
 from orchestrator.execution import cores, preflight, ray_cluster
 from orchestrator.execution.cores import usable_cores
 from orchestrator.planning.loading import parse_spec
@@ -66,7 +66,7 @@ def test_the_least_of_all_limits_counts(tmp_path):
     assert usable_cores(2, environ={"SLURM_CPUS_PER_TASK": "12"}, root=root) == 2
 
 
-def test_every_count_of_slots_here_and_rays_own_are_of_the_allocation(tmp_path, monkeypatch):
+def test_every_count_of_workers_here_and_rays_own_are_of_the_allocation(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     started = []
 
@@ -81,6 +81,6 @@ def test_every_count_of_slots_here_and_rays_own_are_of_the_allocation(tmp_path, 
     with pytest.raises(RuntimeError), ray_cluster.connect("local"):
         pass
     assert started == [cores.cores_here()] == [1]
-    assert _slots_here(parse_spec("name: a")) == 1
+    assert _workers_here(parse_spec("name: a")) == 1
     with pytest.raises(preflight.PreflightError, match="one trial takes 2 CPUs"):
         preflight.check_here(parse_spec("name: a\nresources: {cpus: 2}"), address="local")

@@ -21,7 +21,7 @@ from ray.exceptions import ActorDiedError, RayActorError
 from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
 
-from orchestrator.cli.run import _slots_here
+from orchestrator.cli.run import _workers_here
 from orchestrator.decisions.retries import PAUSES_S
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import PreflightError, SpecError
@@ -44,6 +44,7 @@ from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import SweepStarted, TrialEnded
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
+from trainables.trial_training import TrialTraining
 from trainables.tune import TrialTrainable
 
 ONE = Resources(cpus=1)
@@ -187,7 +188,7 @@ def test_a_trial_asks_for_custom_resources_and_runs_only_where_they_are():
 def test_custom_resources_are_left_to_ray_before_it_is_up():
     spec = parse_spec("name: a\nresources: {gpus: 0, custom: {'accelerator_type:A100': 0.001}}")
     preflight.check_devices(spec, cpus=4, gpus=0)
-    assert _slots_here(spec) >= 1
+    assert _workers_here(spec) >= 1
 
 
 def test_a_resource_with_a_field_of_its_own_is_no_custom_one():
@@ -379,7 +380,8 @@ def test_a_trial_on_a_drained_node_saves_its_epoch_and_goes_on_elsewhere_without
 
 def test_a_worker_that_gets_sigterm_ends_its_epoch_and_the_trial_goes_on_in_another(sweep, monkeypatch):
     monkeypatch.setattr(TrialTrainable, "setup", lambda *_: None)
-    monkeypatch.setattr(TrialTrainable, "step", lambda *_: result(1))
+    monkeypatch.setattr(TrialTraining, "opened", lambda _: None)
+    monkeypatch.setattr(TrialTraining, "reported", lambda *_: result(1))
     worker, before = SweepTrainable.__new__(SweepTrainable), signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(SweepTrainable, "trial_resources", property(lambda _: "those of a worker"))
     try:

@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from orchestrator.decisions.hosts import TRIALS_LOST, WINDOW_S, HostCounts, excluded_hosts, unreliable_hosts
+from orchestrator.decisions.retries import is_paused
 from orchestrator.execution.trials.worker_error import UNKNOWN, WorkerError
 from orchestrator.execution.tune.worker_errors import plain_reason, worker_error
 from orchestrator.state.events import AttemptFailed, AttemptStarted, TrialCreated, TrialEnded, decode, encode
@@ -23,10 +24,11 @@ class Log:
         self._append(TrialCreated, trial=trial, origin="search", point={}, config={"epochs": 3})
         self._append(AttemptStarted, trial=trial, attempt=attempt, host=host)
 
-    def lost(self, trial, host, cause="infrastructure"):
+    def lost(self, trial, host, cause="infrastructure", shared_by=None):
         """One attempt on a host is lost."""
         self.attempt(trial, host)
-        self._append(AttemptFailed, trial=trial, attempt=1, cause=cause, reason="its worker died")
+        lost = {"trial": trial, "attempt": 1, "cause": cause, "reason": "its worker died", "shared_by": shared_by}
+        self._append(AttemptFailed, **lost)
 
     def ended(self, trial, host, status="completed", cause=None):
         """One trial ends on a host."""
@@ -86,6 +88,19 @@ def test_only_losses_to_the_infrastructure_count(log, cause):
     for number in range(9):
         log.lost(f"t00{number}", "host", cause=cause)
     assert log.unreliable() == {}
+
+
+def test_a_failure_that_trials_of_a_worker_share_counts_against_no_host_and_no_trial(log):
+    for number in range(9):
+        log.lost(f"t00{number}", "host", shared_by=9)
+    assert log.unreliable() == {}
+    trial = SweepState(log.events).trials["t000"]
+    assert (trial.failures_of("infrastructure"), is_paused(trial, now=log.now)) == (0, False)
+    alone = AttemptFailed(time=log.now, trial="t000", attempt=2, cause="infrastructure", reason="its worker died")
+    trial.failures.extend([alone, alone, trial.failures[0].model_copy(update={"time": log.now})])
+    assert (trial.failures_of("infrastructure"), is_paused(trial, now=log.now)) == (2, False)
+    trial.failures.append(alone)
+    assert is_paused(trial, now=log.now)
 
 
 def test_an_interrupted_attempt_says_nothing_about_its_host(log):

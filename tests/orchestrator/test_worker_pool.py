@@ -43,13 +43,19 @@ def replies(pool, worker, number):
     return received
 
 
+def begin(worker, folder, config=CONFIG, lane=0):
+    worker.send({"begin": lane, "config": config, "folder": str(folder)})
+
+
 def trained(pool, slot, folder, config=CONFIG):
     """Have a new worker train an epoch; return it with its result."""
     worker = pool.start(slot)
-    worker.send({"begin": config, "folder": str(folder / "t000-1-g1")})
-    worker.send({"step": True})
+    begin(worker, folder / "t000-1-g1", config)
+    worker.send({"step": [0]})
     begun, stepped = replies(pool, worker, 2)
-    assert begun == {"begun": True}
+    assert begun == {"lane": 0, "begun": True}
+    (stepped,) = stepped["results"]
+    assert stepped["lane"] == 0
     return worker, stepped["result"]
 
 
@@ -80,7 +86,7 @@ def test_the_driver_registers_a_worker_once_however_many_messages_it_reads(share
     monkeypatch.setattr(shared._selector, "register", lambda *what: registered.append(what) or original(*what))
     worker, result = trained(shared, ON_CPU, tmp_path)
     for _ in range(5):
-        worker.send({"step": True})
+        worker.send({"step": [0]})
         replies(shared, worker, 1)
     assert result["epoch"] == 1
     assert [data for *_, data in registered] == [worker]
@@ -98,17 +104,18 @@ def test_a_worker_of_a_slot_sees_the_gpu_of_the_slot_alone(shared, tmp_path):
 def test_a_worker_saves_a_checkpoint_whole_and_the_next_one_continues_from_it(shared, tmp_path):
     worker, _ = trained(shared, ON_CPU, tmp_path)
     place = tmp_path / "t000-1-g1" / "checkpoint_000000"
-    worker.send({"save": str(place)})
+    worker.send({"save": 0, "place": str(place)})
     (saved,) = replies(shared, worker, 1)
-    assert saved == {"saved": (place / "state.pt").stat().st_size}
+    assert saved == {"lane": 0, "saved": (place / "state.pt").stat().st_size}
     assert not list(place.parent.glob("*.partial"))
-    worker.send({"begin": {**CONFIG, "ravel.checkpoint": str(place)}, "folder": str(tmp_path / "t000-2-g1")})
-    worker.send({"step": True})
-    _, second = replies(shared, worker, 2)
+    worker.send({"end": 0})
+    begin(worker, tmp_path / "t000-2-g1", {**CONFIG, "ravel.checkpoint": str(place)})
+    worker.send({"step": [0]})
+    second = replies(shared, worker, 2)[1]["results"][0]
     assert (second["result"]["epoch"], second["result"]["done"]) == (2, True)
     assert second["result"]["iterations_since_restore"] == 1
-    worker.send({"drop": [str(place), str(place)]})
-    worker.send({"save": str(tmp_path / "t000-2-g1" / "checkpoint_000000")})
+    worker.send({"drop": 0, "places": [str(place), str(place)]})
+    worker.send({"save": 0, "place": str(tmp_path / "t000-2-g1" / "checkpoint_000000")})
     replies(shared, worker, 1)
     assert not place.exists(), "dropped before the next reply, and twice is no error"
     shared.discard(worker)
@@ -123,12 +130,44 @@ def test_a_worker_saves_a_checkpoint_whole_and_the_next_one_continues_from_it(sh
 )
 def test_an_error_in_a_worker_is_replied_as_whose_fault_it_is(shared, tmp_path, config, cause, reason):
     worker = shared.start(ON_CPU)
-    worker.send({"begin": config, "folder": str(tmp_path / "t000-1-g1")})
-    worker.send({"step": True})
-    _, failed = replies(shared, worker, 2)
+    begin(worker, tmp_path / "t000-1-g1", config)
+    worker.send({"step": [0]})
+    (failed,) = replies(shared, worker, 2)[1]["results"]
     assert failed["error"]["cause"] == cause
     assert failed["error"]["reason"].startswith(reason)
     assert "Traceback" in failed["error"]["traceback"]
+    shared.discard(worker)
+
+
+def test_lanes_of_a_worker_train_and_fail_each_by_itself_and_all_leave_at_sigterm(shared, tmp_path):
+    worker = shared.start(ON_CPU)
+    wrong = {**CONFIG, "optimizer.lrr": 1.0}
+    for lane, config in enumerate([CONFIG, wrong, {**CONFIG, "seed": 4}, {**CONFIG, "batch_size": 64}]):
+        begin(worker, tmp_path / f"t00{lane}-1-g1", config, lane)
+    worker.send({"step": [0, 1, 2, 3]})
+    *_, stepped = replies(shared, worker, 5)
+    assert [reply["lane"] for reply in stepped["results"]] == [0, 1, 2, 3]
+    assert [sorted({"result", "error"} & set(reply)) for reply in stepped["results"]] == [
+        ["result"],
+        ["error"],
+        ["result"],
+        ["result"],
+    ]
+    assert "shared" not in stepped["results"][1]
+    assert {reply["result"]["epoch"] for reply in stepped["results"] if "result" in reply} == {1}
+    worker.send({"end": 1})
+    os.kill(stepped["results"][0]["result"]["pid"], signal.SIGTERM)
+    worker.send({"step": [0, 2, 3]})
+    (left,) = replies(shared, worker, 1)
+    assert {reply["result"]["leaving"] for reply in left["results"]} == {"its worker got SIGTERM"}
+    shared.discard(worker)
+
+
+def test_a_request_that_a_worker_does_not_know_is_an_error(shared):
+    worker = shared.start(ON_CPU)
+    worker.send({"train": 0})
+    (failed,) = replies(shared, worker, 1)
+    assert "request: must be begin, step, save, drop, end or measure, got train" in failed["error"]["reason"]
     shared.discard(worker)
 
 
@@ -143,6 +182,7 @@ def test_a_killed_worker_is_reported_with_its_signal_and_takes_what_it_started_w
     (lost,) = replies(shared, worker, 1)
     assert isinstance(lost, Lost)
     assert (lost.error.cause, lost.error.reason.partition(":")[0]) == ("infrastructure", "SIGKILL")
+    assert lost.is_own
     wait_for_the_end(started)
 
 
@@ -151,7 +191,7 @@ def test_workers_end_with_the_pool_the_idle_ones_and_those_that_train(tmp_path):
         (tmp_path / "idle").mkdir()
         idle, first = trained(pool, ON_CPU, tmp_path / "idle")
         busy, second = trained(pool, ON_CPU, tmp_path, {**CONFIG, "epochs": 500})
-        busy.send({"step": True})
+        busy.send({"step": [0]})
         pool.release([busy])
         wait_for_the_end(first["pid"])
         wait_for_the_end(second["pid"])
@@ -164,6 +204,7 @@ def test_another_server_takes_the_place_of_one_that_was_killed(tmp_path):
         os.kill(pool._server.pid, signal.SIGKILL)
         (lost,) = replies(pool, worker, 1)
         assert isinstance(lost, Lost)
+        assert not lost.is_own
         wait_for_the_end(result["pid"])  # by the kernel
         (tmp_path / "again").mkdir()
         trained(pool, ON_CPU, tmp_path / "again")

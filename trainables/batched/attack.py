@@ -1,6 +1,6 @@
 """Attacks of a training step on all members: each has its own radius, step and start.
 
-Members whose attacks have one norm and as many steps climb together. The arithmetic is that of
+Members whose attacks have one norm climb together, each for as many steps as it has. The arithmetic is that of
 `trainables.attacks.gradient`: losses are summed over images, so no image's attack depends on another one.
 Shapes: M members, B images, C channels, H by W pixels.
 """
@@ -62,33 +62,34 @@ def attacked(
 
     The network is in eval mode, with `values` of all members. None is no noise.
     """
-    result = torch.empty_like(x_MBCHW)
+    result = torch.stack([x if own is None else x + own for x, own in zip(x_MBCHW, noise, strict=True)])
     with torch.enable_grad(), torch.autocast(x_MBCHW.device.type, enabled=False):
         for kind in dict.fromkeys(map(_kind, climbs)):
-            members = [member for member, climb in enumerate(climbs) if _kind(climb) == kind]
-            index = torch.tensor(members, device=x_MBCHW.device)
-            start = [torch.zeros_like(x_MBCHW[m]) if noise[m] is None else noise[m] for m in members]
-            result[index] = _together(
-                network,
-                taken(values, members),
-                x_MBCHW[index],
-                y_MB[index],
-                climbs=[climbs[member] for member in members],
-                noise_MBCHW=torch.stack([part for part in start if part is not None]),
-            )
+            taken_steps = 0
+            for steps in sorted({climb.steps for climb in climbs if _kind(climb) == kind}):
+                members = [m for m, climb in enumerate(climbs) if _kind(climb) == kind and climb.steps >= steps]
+                index = torch.tensor(members, device=x_MBCHW.device)
+                result[index] = _together(
+                    network,
+                    taken(values, members),
+                    (x_MBCHW[index], y_MB[index], result[index]),
+                    climbs=[climbs[member] for member in members],
+                    steps=steps - taken_steps,
+                )
+                taken_steps = steps
     return result
 
 
 def _together(
     network: StackedNetwork,
     values: Values,
-    x_MBCHW: Tensor,
-    y_MB: Tensor,
+    images: tuple[Tensor, Tensor, Tensor],
     *,
     climbs: Sequence[Climb],
-    noise_MBCHW: Tensor,
+    steps: int,
 ) -> Tensor:
-    """Attack members whose climbs are of one kind."""
+    """Have members of one kind climb so many steps: of their images and labels, from where they are."""
+    x_MBCHW, y_MB, start_MBCHW = images
 
     def of_each(numbers: Sequence[float]) -> Tensor:
         return x_MBCHW.new_tensor(numbers).repeat_interleave(y_MB.shape[1])[:, None, None, None]
@@ -97,19 +98,19 @@ def _together(
         logits_MBK = network.features(images.view_as(x_MBCHW), values).logits
         return attack_cross_entropy(logits_MBK.flatten(0, 1), y_MB.flatten()).sum()
 
-    x, climb = x_MBCHW.flatten(0, 1), climbs[0]
-    ball = _ball(x, of_each([own.epsilon for own in climbs]), climb)
+    x = x_MBCHW.flatten(0, 1)
+    ball = _ball(x, of_each([own.epsilon for own in climbs]), climbs[0])
     return ascend(
         loss,
-        ball.project(x + noise_MBCHW.flatten(0, 1)),
+        ball.project(start_MBCHW.flatten(0, 1)),
         ball=ball,
-        steps=climb.steps,
+        steps=steps,
         step_size=of_each([own.step_size for own in climbs]),
     ).view_as(x_MBCHW)
 
 
-def _kind(climb: Climb) -> tuple[Norm, bool, int]:
-    return climb.norm, climb.in_box, climb.steps
+def _kind(climb: Climb) -> tuple[Norm, bool]:
+    return climb.norm, climb.in_box
 
 
 def _ball(x: Tensor, epsilon: Tensor, climb: Climb) -> Ball:

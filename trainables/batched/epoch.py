@@ -39,10 +39,11 @@ _SHARED = ("mean", "std")
 class StackedEpoch:
     """Members in one epoch: their runs, and their weights, moments and averages as rows.
 
-    It takes the state of the runs when it is built, and `unload` gives it back.
+    It takes the state of the runs when it is built, and `unload` gives it back. `orders` has the indices of each run's
+    batches, as `ClassifierRun.order` samples them.
     """
 
-    def __init__(self, runs: Sequence[ClassifierRun], epochs: Sequence[int]) -> None:
+    def __init__(self, runs: Sequence[ClassifierRun], epochs: Sequence[int], orders: Sequence[Tensor]) -> None:
         models = [run.model for run in runs]
         if not isinstance(models[0], StagedClassifier):
             raise TypeError(f"model: must be a network of this package to be batched, got {type(models[0]).__name__}")
@@ -56,7 +57,7 @@ class StackedEpoch:
         self._memories = [run.memory or {} for run in runs]
         self._cleared_P = _cleared(models[0], layout)
         self._first = runs[0]
-        self._orders_TMB = torch.stack([run.order() for run in runs], 1).to(self._first.placement.device)
+        self._orders_TMB = torch.stack(list(orders), 1).to(self._first.placement.device)
 
     def train(self) -> "list[Mapping[str, float] | Diverged]":
         """Train all steps; return the means of each member's terms, or where it diverged."""

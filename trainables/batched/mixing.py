@@ -22,6 +22,8 @@ __all__ = ["StackedMix", "at_boundary", "mixed_images"]
 class StackedMix:
     """Share of the original and of the partner, each (M, B), and the partners' places (M, B).
 
+    `is_common_M1` is true for members with one lambda for all images, whose products are rounded in half precision.
+
     >>> mixtures = [Mix("input", 0.75, torch.tensor([1, 0])), None]
     >>> StackedMix.of(mixtures, batch_size=2, device="cpu").targets(torch.eye(2).expand(2, 2, 2))[:, 0]
     tensor([[0.7500, 0.2500],
@@ -31,6 +33,7 @@ class StackedMix:
     own_MB: Tensor
     rest_MB: Tensor
     partners_MB: Tensor
+    is_common_M1: Tensor
 
     @classmethod
     def of(cls, mixtures: Sequence[Mix | None], *, batch_size: int, device: torch.device | str) -> Self:
@@ -42,17 +45,19 @@ class StackedMix:
             torch.stack([own for own, _ in shares]),
             torch.stack([rest for _, rest in shares]),
             torch.stack([itself_B if mix is None else mix.permutation for mix in mixtures]),
+            torch.tensor([[mix is None or not isinstance(mix.lam, Tensor)] for mix in mixtures], device=device),
         )
 
     def states(self, h: Tensor) -> Tensor:
         """Return the mixture of hidden states, images (B, M * C, H, W) or vectors (M, B, D)."""
         members = torch.arange(len(self.own_MB), device=h.device)
         if h.dim() == 3:
-            own, rest = self.own_MB[..., None], self.rest_MB[..., None]
-            return (own * h + rest * h[members[:, None], self.partners_MB]).to(h.dtype)
+            own, rest, is_common = (share[..., None] for share in (self.own_MB, self.rest_MB, self.is_common_M1))
+            return _sum(own * h, rest * h[members[:, None], self.partners_MB], is_common, dtype=h.dtype)
         h_BM = torch.unflatten(h, 1, (len(members), -1))
-        own, rest = (share_MB.T[:, :, None, None, None] for share_MB in (self.own_MB, self.rest_MB))
-        return (own * h_BM + rest * h_BM[self.partners_MB.T, members]).to(h.dtype).flatten(1, 2)
+        shares = (self.own_MB, self.rest_MB, self.is_common_M1)
+        own, rest, is_common = (share.T[:, :, None, None, None] for share in shares)
+        return _sum(own * h_BM, rest * h_BM[self.partners_MB.T, members], is_common, dtype=h.dtype).flatten(1, 2)
 
     def targets(self, targets_MBK: Tensor) -> Tensor:
         """Return the soft targets of the mixtures."""
@@ -76,6 +81,13 @@ def mixed_images(x_MBCHW: Tensor, mixtures: Sequence[Mix | None]) -> Tensor:
             for x_BCHW, mix in zip(x_MBCHW, at_boundary(mixtures, INPUT), strict=True)
         ]
     )
+
+
+def _sum(own: Tensor, rest: Tensor, is_common: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """Return the sum of the two products in float32, rounded as `trainables.mixup` rounds it."""
+    if dtype != own.dtype:
+        own, rest = (torch.where(is_common, part.to(dtype).to(part.dtype), part) for part in (own, rest))
+    return (own + rest).to(dtype)
 
 
 def _shares(mix: Mix | None, batch_size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,8 @@ def stacked_loss(
     mixes = [draws.clean_mix for draws in batch.draws]
     clean = [member for member in everyone if _needs_clean(methods[member], mixes[member])]
     unmixed = [member for member in everyone if mixes[member] is not None and _reads_unmixed(methods[member])]
-    values = weights.values(training=True)
+    with autocast:
+        values = weights.values(training=True)
     targets_MBK = functional.one_hot(batch.y_MB, batch.num_classes).to(batch.x_MBCHW.dtype)
     x_attacked = _attacked(network, weights, batch, attacking)
 

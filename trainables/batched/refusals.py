@@ -4,13 +4,14 @@ Batched trials have one network, one data set, one batch size and one precision.
 epochs, variation of images, settings of the optimizer and of the methods, and evaluation.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 
 from trainables.config.adversarial import ATTACK_NAMES, PAIRED_ATTACKS
 from trainables.config.trial import TrialConfig
 from trainables.errors import Problem, short_repr
 
-__all__ = ["OWN_GROUPS", "OWN_NAMES", "program_of", "why_not_batched", "why_not_together"]
+__all__ = ["OWN_GROUPS", "OWN_NAMES", "program_key", "program_of", "why_not_batched", "why_not_together"]
 
 OWN_GROUPS = ("optimizer.", "snnl.", "mixup.", "adversarial.", "regularizers.", "metrics.", "evaluation.")
 """Groups of parameters that each member has for itself, but for those that `program_of` returns."""
@@ -33,6 +34,16 @@ def program_of(config: TrialConfig) -> Mapping[str, object]:
     True
     """
     return {name: value for name, value in config.to_point().items() if not _is_own(name)}
+
+
+def program_key(config: TrialConfig) -> str | None:
+    """Return a text that is equal for trials that can be batched with each other; None if this one cannot be batched.
+
+    >>> keys = [program_key(TrialConfig.from_point(point)) for point in ({"seed": 1}, {"batch_size": 64}, {"seed": 2})]
+    >>> keys[0] == keys[2], keys[0] == keys[1], program_key(TrialConfig(compile=True))
+    (True, False, None)
+    """
+    return None if why_not_batched(config) else json.dumps(program_of(config), sort_keys=True, default=str)
 
 
 def why_not_together(one: TrialConfig, other: TrialConfig) -> str | None:

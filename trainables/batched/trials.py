@@ -7,8 +7,10 @@ restored from such a checkpoint can join.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, final
+
+from torch import Tensor
 
 from trainables.batched.epoch import StackedEpoch
 from trainables.batched.refusals import why_not_batched, why_not_together
@@ -20,8 +22,8 @@ from trainables.tasks.classifier.run import ClassifierRun
 
 __all__ = ["BatchedTrials", "Ended", "Outcome"]
 
-Ended: TypeAlias = Diverged | AttackOverfitted
-"""Error that ends one member, and no other one."""
+Ended: TypeAlias = Diverged | AttackOverfitted | ConfigError
+"""Error that ends one member, and no other one: a wrong configuration is noticed by its data, or its own metrics."""
 Outcome: TypeAlias = EpochReport | Ended
 
 
@@ -80,13 +82,29 @@ class BatchedTrials:
             OutOfMemory: the members do not fit together. Their states are no longer those between two epochs: restore
                 each from its checkpoint.
         """
-        members = list(self._loops.items())
-        if not members:
-            return {}
+        outcomes: dict[str, Outcome] = {}
+        members, orders = list[tuple[str, EpochLoop[ClassifierRun]]](), list[Tensor]()
+        for name, loop in self._loops.items():
+            try:
+                orders.append(loop.run.order())
+                members.append((name, loop))
+            except ConfigError as error:
+                outcomes[name] = error
+        if members:
+            outcomes |= self._trained(members, orders)
+        for name, outcome in outcomes.items():
+            if not isinstance(outcome, EpochReport) or self._loops[name].finished:
+                self.leave(name)
+        return outcomes
+
+    @staticmethod
+    def _trained(
+        members: Sequence[tuple[str, EpochLoop[ClassifierRun]]], orders: Sequence[Tensor]
+    ) -> dict[str, Outcome]:
         runs, epochs = [loop.run for _, loop in members], [loop.epoch + 1 for _, loop in members]
         started = time.perf_counter()
         with memory_guard("training", len(runs) * runs[0].config.batch_size, device=runs[0].placement.device):
-            stack = StackedEpoch(runs, epochs)
+            stack = StackedEpoch(runs, epochs, orders)
             trained = stack.train()
             alive = [member for member, metrics in enumerate(trained) if not isinstance(metrics, Diverged)]
             for member in alive:
@@ -107,11 +125,8 @@ class BatchedTrials:
                 if member in robust:
                     metrics |= loop.run.check_attack(robust[member], epoch=epochs[member])
                 metrics |= loop.run.evaluate_logits(logits[member], epoch=epochs[member])
-            except (Diverged, AttackOverfitted) as error:
+            except (Diverged, AttackOverfitted, ConfigError) as error:
                 outcomes[name] = error
                 continue
             outcomes[name] = loop.count(metrics, epoch_s=common_s + time.perf_counter() - started)
-        for name, outcome in outcomes.items():
-            if not isinstance(outcome, EpochReport) or self._loops[name].finished:
-                self.leave(name)
         return outcomes

@@ -70,10 +70,25 @@ class StackedWeights:
         ]
         self.buffers = {name: torch.stack([buffers[name].detach() for buffers in own]) for name in own[0]}
         self._passes = [0] * len(models)
+        self._is_cast = frozenset(
+            f"{name}.{parameter}"
+            for name, module in models[0].named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+            for parameter, _ in module.named_parameters(recurse=False)
+        )
 
     def values(self, *, training: bool) -> Values:
-        """Return the values of all members; the gradient by `rows_MP` flows through the parameters."""
-        return Values(len(self.rows_MP), self.layout.split(self.rows_MP), self.buffers, training=training)
+        """Return the values of all members; the gradient by `rows_MP` flows through the parameters.
+
+        Within autocast, weights of convolutions and linear layers are cast once for all passes, as it does for those
+        of one model: so their gradients are summed in its precision.
+        """
+        parameters, device = self.layout.split(self.rows_MP), self.rows_MP.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            cast = {name: value.to(dtype) for name, value in parameters.items() if name in self._is_cast}
+            parameters = {**parameters, **cast}
+        return Values(len(self.rows_MP), parameters, self.buffers, training=training)
 
     def put_back(self, members: Sequence[int], values: Values) -> None:
         """Take over the buffers of a pass of some members in training, which were a copy of theirs, and count it."""

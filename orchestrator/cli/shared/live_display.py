@@ -26,6 +26,7 @@ from orchestrator.cli.shared.cluster_wait import ClusterWait
 from orchestrator.execution.cluster.addresses import HERE, kind_of
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.tune.cluster import view_now
+from orchestrator.planning.batch_choice import batch_line
 from orchestrator.planning.extension import extended, in_force
 from orchestrator.planning.points import num_trials
 
@@ -68,10 +69,20 @@ class _Display(ProgressCallback):
         """Say which cluster the driver has joined."""
         self._print(f"joined Ray at {address}: {capacity}")
 
+    def on_measure(self) -> None:
+        """Say what is measured."""
+        self._print("measuring if trials train faster in batches ...")
+
     def on_end(self) -> None:
         """Stop to look at the cluster."""
         if self._wait is not None:
             self._wait.stop()
+
+    def _say_batch(self, plan: SweepPlan) -> None:
+        """Say how many trials train as one program."""
+        line = batch_line(plan.spec.resources, plan.batch_choice)
+        if line is not None:
+            self._print(f"batch: {line}")
 
     def _print(self, line: str) -> None:
         self._console.out(line, highlight=False)
@@ -96,6 +107,7 @@ class PlainDisplay(_Display):
         """Print the size of the sweep."""
         self._plan, self._store, self._counts = plan, store, SweepCounts(plan, store.state)
         self._print(f"{plan.sweep}: {num_trials(plan.spec)} of at most {plan.max_epochs} epochs")
+        self._say_batch(plan)
         self._look_at_cluster(plan, store, say=self._say_wait, every_s=WAIT_EVERY_S)
 
     def on_event(self, event: Event) -> None:
@@ -154,6 +166,7 @@ class LiveDisplay(_Display):
             with store.lock:
                 return live_view(in_force(plan.launched, store.state), store.state, notes=[*waits, *lag_report()])
 
+        self._say_batch(plan)
         view = PacedView(draw)
         self._live = Live(console=self._console, get_renderable=view, refresh_per_second=2, transient=True)
         self._live.start()

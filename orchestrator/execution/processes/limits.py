@@ -1,4 +1,4 @@
-"""Limits of worker processes: what a spec may ask for that only Ray can do."""
+"""Limits of worker processes and of Ray: what a spec may ask for that only the other one can do."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def check_limits(resources: Resources) -> None:
     problems = tuple(problems_of(resources))
     if problems:
         raise PreflightError(problems)
+
+
+def check_unbatched(resources: Resources, address: str) -> None:
+    """Return if Ray can run the trials of a spec: it has one for each worker.
+
+    Raises:
+        PreflightError: the spec asks for batches of trials.
+    """
+    if resources.batch not in {1, "auto"}:
+        requirement = f"must be 1 or auto on Ray (--address {address}), where each trial has a worker of its own"
+        remedy = f"set it to 1, or run the sweep with --address {ADDRESS}"
+        raise PreflightError([f"resources.batch: {requirement}, got {resources.batch}; {remedy}"])
 
 
 def problems_of(resources: Resources) -> Iterator[str]:

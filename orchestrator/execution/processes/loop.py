@@ -6,15 +6,18 @@ What is recorded and decided is that of a sweep on Ray, in the same order, by th
 from __future__ import annotations
 
 import functools
+import logging
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.execution.processes.lanes import ALONE
+from orchestrator.execution.processes.places import Attempt, Place, place_for, program_in
 from orchestrator.execution.processes.pool import Lost
 from orchestrator.execution.trials.attempt_recorder import AttemptRecorder
 from orchestrator.execution.trials.rung_check import continues_after
-from orchestrator.execution.trials.starting_point import attempt_folder, latest_checkpoint, parent_checkpoint
+from orchestrator.execution.trials.starting_point import latest_checkpoint, parent_checkpoint
 from orchestrator.execution.trials.sweep_training import LEAVING
 from orchestrator.execution.trials.trial_queue import TrialQueue
 from orchestrator.execution.trials.worker_error import WorkerError
@@ -22,7 +25,7 @@ from orchestrator.state.trial import CHECKPOINTS_KEPT
 from trainables.trial_training import DONE, SHOULD_CHECKPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.execution.processes.pool import Message, Worker, WorkerPool
@@ -31,31 +34,16 @@ if TYPE_CHECKING:
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
 
+logger = logging.getLogger(__name__)
 POLL_S = 0.1
-
-
-class Attempt:
-    """Attempt of a trial in a worker."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config, self.trial = config, str(config["ravel.trial"])
-        self.folder = attempt_folder(config)
-        self.epoch = 0
-        self.has_begun = self.is_over = self.is_killed = self.ends_worker = False
-        self.saved: list[str] = []
-
-
-@dataclass(eq=False)
-class Place:
-    """Slot of this machine, with the worker and the attempt that are in it."""
-
-    slot: Slot
-    worker: Worker | None = None
-    attempt: Attempt | None = None
 
 
 class ProcessLoop:
     """Loop that runs every trial of a sweep which is not over.
+
+    The trials of a worker train an epoch together, once each of them has been answered: it continues, or has left. A
+    trial that takes the place of one that left is waited for, an empty lane is not. So what is trained together does
+    not depend on the speed of the driver.
 
     Args:
         decisions: State of the sweep.
@@ -63,6 +51,7 @@ class ProcessLoop:
         folder: Files of the sweep.
         pool: Worker processes.
         slots: Slots of this machine.
+        batch: Trials that a worker has at a time.
     """
 
     def __init__(
@@ -73,11 +62,15 @@ class ProcessLoop:
         *,
         pool: WorkerPool,
         slots: Sequence[Slot],
+        batch: int = 1,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._decisions, self._store, self._folder, self._pool = decisions, store, folder, pool
         self._clock = clock
-        self._places = [Place(slot) for slot in slots]
+        self._places = [Place(slot, batch) for slot in slots]
+        self._num_lanes = batch * len(slots)
+        self._alone: set[str] = set()
+        """Trials that failed together, by the fault of any of them: each trains by itself from then on."""
         self._queue = TrialQueue(
             decisions,
             store,
@@ -98,25 +91,38 @@ class ProcessLoop:
             while True:
                 before_step()
                 orders(self)
+                self._end_drained()
                 self._fill()
                 if self._queue.is_finished:
                     return
+                for place in self._places:
+                    self._train(place)
                 for worker, message in self._pool.messages(timeout_s=POLL_S):
                     self._take(worker, message)
         finally:
-            self._pool.release(place.worker for place in self._places if place.attempt and place.worker)
+            self._pool.release(place.worker for place in self._places if place.attempts and place.worker)
 
     def stop(self, trial: str) -> bool:
-        """Kill the worker of a trial, so that its slot is free at once; return False if none has the trial.
+        """End the attempt of a trial; return False if no worker has it.
 
-        A worker in the middle of an epoch would answer only after it. The end that was ordered is logged with its loss.
+        The worker of one trial is killed, so that its slot is free at once: it would answer only after its epoch. Of
+        several trials of a worker, this one leaves it when their epoch ends. The end that was ordered is logged then.
         """
-        place = next((place for place in self._places if place.attempt and place.attempt.trial == trial), None)
-        if place is None or place.attempt is None or place.worker is None:
+        attempts = (
+            (place, lane, attempt)
+            for place in self._places
+            for lane, attempt in place.attempts.items()
+            if attempt.trial == trial
+        )
+        place, lane, attempt = next(attempts, (None, 0, None))
+        if place is None or attempt is None or place.worker is None:
             self._queue.dequeue(trial)
             return False
-        if not place.attempt.is_killed:
-            place.attempt.is_killed = True
+        attempt.is_ordered_out = True
+        if attempt.is_ready:
+            self._leave(place, place.worker, lane)
+        elif len(place.attempts) == 1 and not attempt.is_killed:
+            attempt.is_killed = place.is_draining = True
             self._pool.kill(place.worker)
         return True
 
@@ -125,90 +131,143 @@ class ProcessLoop:
         self._queue.enqueue(trial)
 
     def _limit(self) -> int:
-        return min(len(self._places), self._decisions.plan.spec.resources.max_concurrent or len(self._places))
+        return min(self._num_lanes, self._decisions.plan.spec.resources.max_concurrent or self._num_lanes)
 
     def _fill(self) -> None:
-        """Give each free slot a trial, those with an idle worker first."""
-        free = [place for place in self._places if place.attempt is None]
-        for place in sorted(free, key=lambda place: place.worker is None):
-            config = self._queue.next_config()
-            if config is None:
-                return
-            place.attempt = attempt = Attempt(config)
+        """Give each free lane a trial."""
+        while any(place.has_room for place in self._places) and (config := self._queue.next_config()) is not None:
+            is_alone = config["ravel.trial"] in self._alone
+            program = None if self._num_lanes == len(self._places) or is_alone else program_in(config)
+            place = place_for(program, self._places)
+            attempt = Attempt({**config, ALONE: True} if is_alone else config, program=program, lanes=place.lanes)
+            lane = place.add(attempt)
             place.worker = place.worker or self._pool.start(place.slot)
-            place.worker.send({"begin": config, "folder": str((self._folder.tune / attempt.folder).resolve())})
+            folder = str((self._folder.tune / attempt.folder).resolve())
+            place.worker.send({"begin": lane, "config": attempt.config, "folder": folder})
+
+    def _end_drained(self) -> None:
+        """End the workers that get no further trial, and have none."""
+        for place in self._places:
+            if place.is_draining and not place.attempts and place.worker is not None:
+                self._pool.discard(place.worker)
+                place.vacate()
+
+    def _train(self, place: Place) -> None:
+        """Have a worker train an epoch, if all its trials wait for it."""
+        if place.worker is None or not place.is_ready:
+            return
+        for attempt in place.attempts.values():
+            attempt.is_ready = False
+        place.worker.send({"step": [lane for lane, _ in place.in_order]})
 
     def _take(self, worker: Worker, message: Message) -> None:
-        """Record a message, and send the worker its next request."""
+        """Record a message, and what follows from it."""
         place = next(place for place in self._places if place.worker is worker)
-        attempt = place.attempt
         if isinstance(message, Lost):
-            place.worker = None
-            if attempt is not None:
-                self._fail(place, attempt, message.error)
-        elif attempt is None or attempt.is_killed:
+            self._lose(place, message)
             return
-        elif "error" in message:
-            self._pool.discard(worker)
-            place.worker = None
-            self._fail(place, attempt, WorkerError(**message["error"]))
-        elif "result" in message:
-            self._take_result(place, worker, attempt, message["result"])
-        elif "saved" in message:
+        replies, num_trials = message.get("results", [message]), len(place.attempts)
+        self._heed_shared_failure(place, replies)
+        for reply in replies:
+            attempt = place.attempts.get(reply["lane"])
+            if attempt is not None and not attempt.is_killed:
+                self._take_reply(place, worker, reply, num_trials)
+
+    def _take_reply(self, place: Place, worker: Worker, reply: dict[str, Any], num_trials: int) -> None:
+        lane = reply["lane"]
+        attempt = place.attempts[lane]
+        if "error" in reply:
+            place.is_draining = True
+            worker.send({"end": lane})
+            shared_by = num_trials if "shared" in reply else None
+            self._fail(place, lane, WorkerError(**reply["error"]), shared_by=shared_by)
+        elif "result" in reply:
+            self._take_result(place, worker, lane, reply["result"])
+        elif "saved" in reply:
             path = f"{self._folder.tune.name}/{attempt.saved[-1]}"
-            self._recorder.saved(attempt.trial, epoch=attempt.epoch, path=path, size_bytes=message["saved"])
-            self._drop_old(worker, attempt)
-            self._go_on(place, worker, attempt)
+            self._recorder.saved(attempt.trial, epoch=attempt.epoch, path=path, size_bytes=reply["saved"])
+            self._drop_old(worker, lane, attempt)
+            self._go_on(place, worker, lane)
         else:
             self._start(attempt)
-            worker.send({"step": True})
+            self._go_on(place, worker, lane)
 
     def _start(self, attempt: Attempt) -> None:
         attempt.has_begun = True
-        self._recorder.started(attempt.trial, host=self._host)
+        self._recorder.started(attempt.trial, host=self._host, batched=attempt.batched)
 
-    def _take_result(self, place: Place, worker: Worker, attempt: Attempt, result: dict[str, Any]) -> None:
+    def _take_result(self, place: Place, worker: Worker, lane: int, result: dict[str, Any]) -> None:
+        attempt = place.attempts[lane]
         attempt.epoch = int(result["epoch"])
         trial = self._recorder.reported(attempt.trial, result)
-        attempt.is_over = bool(result[DONE]) or not continues_after(
-            trial,
-            attempt.epoch,
-            decisions=self._decisions,
-            store=self._store,
-            diverge=self._recorder.diverge,
-            clock=self._clock,
+        attempt.is_over = (
+            bool(result[DONE])
+            or attempt.is_ordered_out
+            or not continues_after(
+                trial,
+                attempt.epoch,
+                decisions=self._decisions,
+                store=self._store,
+                diverge=self._recorder.diverge,
+                clock=self._clock,
+            )
         )
         if not attempt.is_over and LEAVING in result:
             self._recorder.move(attempt.trial, result[LEAVING])
             attempt.is_over = True
-        attempt.ends_worker = LEAVING in result
+        place.is_draining = place.is_draining or LEAVING in result
         if result.get(SHOULD_CHECKPOINT) or self._recorder.is_leaving(attempt.trial):
             attempt.saved.append(f"{attempt.folder}/checkpoint_{len(attempt.saved):06d}")
-            worker.send({"save": self._address(attempt.saved[-1])})
+            worker.send({"save": lane, "place": self._address(attempt.saved[-1])})
         else:
-            self._go_on(place, worker, attempt)
+            self._go_on(place, worker, lane)
 
-    def _go_on(self, place: Place, worker: Worker, attempt: Attempt) -> None:
-        """Have the worker train the next epoch, unless its trial leaves it."""
-        if not attempt.is_over:
-            worker.send({"step": True})
-            return
-        place.attempt = None
-        if attempt.ends_worker:
-            self._pool.discard(worker)
-            place.worker = None
+    def _go_on(self, place: Place, worker: Worker, lane: int) -> None:
+        """Have a trial wait for the next epoch, unless it leaves its worker."""
+        attempt = place.attempts[lane]
+        if attempt.is_over or attempt.is_ordered_out:
+            self._leave(place, worker, lane)
+        else:
+            attempt.is_ready = True
+
+    def _leave(self, place: Place, worker: Worker, lane: int) -> None:
+        attempt = place.attempts.pop(lane)
+        worker.send({"end": lane})
         self._recorder.left(attempt.trial, attempt.config)
 
-    def _fail(self, place: Place, attempt: Attempt, error: WorkerError) -> None:
-        place.attempt = None
+    def _fail(self, place: Place, lane: int, error: WorkerError, *, shared_by: int | None = None) -> None:
+        attempt = place.attempts.pop(lane)
         if not attempt.has_begun:
             self._start(attempt)
-        self._recorder.failed(attempt.trial, error)
+        self._recorder.failed(attempt.trial, error, shared_by=shared_by)
 
-    def _drop_old(self, worker: Worker, attempt: Attempt) -> None:
+    def _lose(self, place: Place, lost: Lost) -> None:
+        """Record that a worker is lost, with all its trials; any of several may be at fault, or their number."""
+        num_trials = len(place.attempts)
+        is_shared = lost.is_own and num_trials > 1
+        if is_shared:
+            self._halve(place)
+        place.vacate()
+        for lane, _ in reversed(place.in_order):  # each returns to the head of the queue
+            self._fail(place, lane, lost.error, shared_by=num_trials if is_shared else None)
+
+    def _heed_shared_failure(self, place: Place, replies: Iterable[Mapping[str, Any]]) -> None:
+        """Have trials that failed together go on with fewer of them, or by themselves."""
+        kinds = {reply["lane"]: reply["shared"] for reply in replies if "shared" in reply}
+        if "memory" in kinds.values():
+            self._halve(place)
+        self._alone |= {place.attempts[lane].trial for lane, kind in kinds.items() if kind == "error"}
+
+    @staticmethod
+    def _halve(place: Place) -> None:
+        if not place.is_halved:
+            place.halve()
+            logger.warning("slot %d: it continues with %d trials at a time", place.slot.number, place.lanes)
+
+    def _drop_old(self, worker: Worker, lane: int, attempt: Attempt) -> None:
         """Have the worker delete the checkpoint that is one too many."""
         if len(attempt.saved) > CHECKPOINTS_KEPT:
-            worker.send({"drop": [self._address(attempt.saved[-CHECKPOINTS_KEPT - 1])]})
+            worker.send({"drop": lane, "places": [self._address(attempt.saved[-CHECKPOINTS_KEPT - 1])]})
 
     def _address(self, checkpoint: str) -> str:
         """Return the place of a checkpoint, as the worker finds it."""

@@ -51,9 +51,10 @@ class Worker:
 
 @dataclass(frozen=True)
 class Lost:
-    """End of a worker's process: killed, or crashed."""
+    """End of a worker's process: killed, or crashed; ``is_own`` unless it ended with the server of all workers."""
 
     error: WorkerError
+    is_own: bool = True
 
 
 Message: TypeAlias = "dict[str, Any] | Lost"
@@ -234,7 +235,7 @@ class WorkerPool:
         while not worker.connection.closed and wait([worker.connection], 0):
             yield from self._replies(worker)
         if self._workers.pop(worker.number, None) is not None:
-            yield worker, Lost(WorkerError("infrastructure", reason_of(status), None))
+            yield worker, Lost(WorkerError("infrastructure", reason_of(status), None), is_own=status is not None)
 
 
 def _line(request: Mapping[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.execution.processes.batch_choice import measured_choice
 from orchestrator.execution.processes.limits import ADDRESS, check_limits
 from orchestrator.execution.processes.pool import WorkerPool
 from orchestrator.execution.processes.slots import capacity_here, devices_here, slots_of
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
     from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.execution.cluster.capacity import Capacity
+    from orchestrator.execution.processes.slots import Slot
     from orchestrator.execution.progress import ProgressCallback
     from orchestrator.execution.signals import StopSignals
     from orchestrator.orders.acts import Workers
+    from orchestrator.planning.batch_choice import BatchChoice
     from orchestrator.spec.model import SweepSpec
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
@@ -33,6 +36,14 @@ class ProcessSession:
 
     capacity: Capacity
     pool: WorkerPool
+    callback: ProgressCallback
+
+    def batch_choice(self, spec: SweepSpec) -> BatchChoice | None:
+        """Choose the trials of a worker: measure sampled trials one after another and batched, in a worker."""
+        if spec.resources.batch != "auto":
+            return None
+        notify(self.callback.on_measure)
+        return measured_choice(spec, self.pool, self._slots(spec))
 
     def run_trials(
         self,
@@ -46,12 +57,14 @@ class ProcessSession:
         """Run every trial that is not over, or raise what ``before_step`` raises."""
         from orchestrator.execution.processes.loop import ProcessLoop  # noqa: PLC0415  imports torch
 
-        resources = decisions.plan.spec.resources
-        gpus = self.capacity.gpus_per_trial(resources)
-        devices = devices_here(int(self.capacity.nodes[0].gpus))
-        slots = slots_of(self.capacity.fits(resources, gpus), gpus=gpus, devices=devices)
-        loop = ProcessLoop(decisions, store, folder, pool=self.pool, slots=slots)
+        plan = decisions.plan
+        loop = ProcessLoop(decisions, store, folder, pool=self.pool, slots=self._slots(plan.spec), batch=plan.batch)
         loop.run(before_step=before_step, orders=orders)
+
+    def _slots(self, spec: SweepSpec) -> tuple[Slot, ...]:
+        gpus = self.capacity.gpus_per_trial(spec.resources)
+        devices = devices_here(int(self.capacity.nodes[0].gpus))
+        return slots_of(self.capacity.fits(spec.resources, gpus), gpus=gpus, devices=devices)
 
     def watching(self, on_lost: Callable[[str], None]) -> AbstractContextManager[None]:  # noqa: ARG002  the protocol's
         """Watch nothing: the loop itself starts another server in the place of one that was killed."""
@@ -93,4 +106,4 @@ def connected(
     capacity = capacity_here()
     capacity.slots(spec.resources, capacity.gpus_per_trial(spec.resources))
     pool.wait_ready()
-    yield ProcessSession(capacity, pool)
+    yield ProcessSession(capacity, pool, callback)

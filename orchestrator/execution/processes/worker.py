@@ -1,13 +1,17 @@
-"""Worker process: it trains one trial of a sweep after another, as its driver asks.
+"""Worker process: it trains trials of a sweep, one after another or several at a time, as its driver asks.
 
-Requests and replies are JSON: what comes through a connection is data, never an object. A request has one of the keys
+Requests and replies are JSON: what comes through a connection is data, never an object. A trial is in a *lane*, which a
+number names; a worker with one lane has one trial at a time. A request has one of the keys
 
-    begin   the configuration of a trial, with the folder of its output    reply: begun
-    step    train one epoch                                                reply: result
-    save    the place of a checkpoint                                      reply: saved, its size in bytes
-    drop    places of checkpoints to delete                                no reply
+    begin    a lane; with the configuration of a trial and the folder of its output    reply: begun
+    step     lanes, of each of which an epoch is trained                               reply: results
+    save     a lane; with the place of a checkpoint                                    reply: saved, its size in bytes
+    drop     a lane; with places of checkpoints to delete                              no reply
+    end      a lane, whose trial is released                                           no reply
+    measure  configurations of trials                                                  reply: measured, see `epoch_s`
 
-and the reply to any of them may be an ``error``, after which the driver ends this process.
+Replies to ``begin`` and ``save`` have their ``lane``, and may be an ``error`` instead. So may each of the ``results``.
+After an error the driver gives this process no further trial.
 """
 
 from __future__ import annotations
@@ -16,10 +20,8 @@ import ctypes
 import json
 import logging
 import os
-import platform
 import signal
 import sys
-import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,9 +29,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from orchestrator.execution.processes.checkpoint_place import CheckpointPlace
-from orchestrator.execution.trials.sweep_training import SweepTraining
-from orchestrator.execution.trials.worker_error import raised_error
+from orchestrator.execution.cluster.local_data import with_local_data
+from orchestrator.execution.processes.lanes import Lanes, reply_of
+from trainables.batched.measurement import epoch_s
+from trainables.config.trial import TrialConfig
 from trainables.engine.worker_process import prepare_process
 
 OUTPUT = "output.txt"
@@ -55,6 +58,7 @@ def run(descriptor: int, settings: dict[str, Any]) -> None:
     np.random.seed()  # noqa: NPY002  else each worker would draw what its siblings do
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     work = _Work(shares_gpu=settings["shares_gpu"])
+    signal.signal(signal.SIGTERM, work.leave)
     with Connection(descriptor) as connection, suppress(EOFError, ConnectionError), work:
         while True:
             reply = work.answer(json.loads(connection.recv_bytes()))
@@ -87,60 +91,80 @@ def die_with_parent() -> None:
 
 
 class _Work:
-    """Training in this process, one request after the other."""
+    """Work in this process, one request after the other."""
 
     def __init__(self, *, shares_gpu: bool) -> None:
-        self._training = SweepTraining()
-        self._training.shares_gpu = shares_gpu
-        self._training.leave_at_sigterm()
-        self._place = CheckpointPlace()
-        self._num_steps = 0
+        self._lanes = Lanes(shares_gpu=shares_gpu, print_to=_Output().print_to)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._training.cleanup()
+        self._lanes.end_all()
+
+    def leave(self, *_: object) -> None:
+        """Have all trials go on elsewhere after their epoch."""
+        self._lanes.leave()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Return the reply to a request; None if it has none."""
         try:
             return self._answered(request)
         except Exception as error:  # noqa: BLE001  the driver decides what follows
-            return {"error": raised_error(error, "".join(traceback.format_exception(error)))._asdict()}
+            reply = reply_of(error)
+        lanes = [request[key] for key in ("begin", "save", "drop", "end") if key in request]
+        return {**reply, "lane": lanes[0]} if lanes else reply
 
     def _answered(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        if "begin" in request:
-            self._begin(request["begin"], Path(request["folder"]))
-            return {"begun": True}
-        if "save" in request:
-            self._place.store(self._training, request["save"])
-            return {"saved": self._training.saved_bytes}
-        if "drop" in request:
-            self._place.drop(request["drop"])
-            return None
-        self._num_steps += 1
-        identity = {"hostname": platform.node(), "pid": os.getpid(), "iterations_since_restore": self._num_steps}
-        return {"result": {**self._training.step(), **identity}}
+        match request:
+            case {"begin": lane, "config": config, "folder": folder}:
+                self._lanes.begin(lane, config, Path(folder))
+                return {"lane": lane, "begun": True}
+            case {"step": lanes}:
+                return {"results": self._lanes.step(lanes)}
+            case {"save": lane, "place": place}:
+                return {"lane": lane, "saved": self._lanes.save(lane, place)}
+            case {"drop": lane, "places": places}:
+                self._lanes.drop(lane, places)
+            case {"end": lane}:
+                self._lanes.end(lane)
+            case {"measure": configs}:
+                return {"measured": measured_epoch_s(configs)}
+            case _:
+                keys = ", ".join(request)
+                raise ValueError(f"request: must be begin, step, save, drop, end or measure, got {keys}")
+        return None
 
-    def _begin(self, config: dict[str, Any], folder: Path) -> None:
-        _print_to(folder)
-        self._num_steps = 0
-        self._place = CheckpointPlace.of(config)
-        self._training.begin(config)
+
+class _Output:
+    """Output of this process: the file of the attempt for which it works."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+
+    def print_to(self, folder: Path) -> None:
+        """Have all that is printed from here on go to the file of an attempt."""
+        if folder == self._folder:
+            return
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        descriptor = os.open(folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        for number in (1, 2):
+            os.dup2(descriptor, number)
+        os.close(descriptor)
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(line_buffering=True)
 
 
-def _print_to(folder: Path) -> None:
-    """Have all that is printed from here on go to the file of an attempt."""
-    folder.mkdir(exist_ok=True)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    descriptor = os.open(folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    for number in (1, 2):
-        os.dup2(descriptor, number)
-    os.close(descriptor)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)
+def measured_epoch_s(configs: list[dict[str, Any]]) -> float:
+    """Return the seconds of an epoch of trials with these configurations, batched as far as they can be."""
+    points = [
+        {name: value for name, value in with_local_data(config).items() if not name.startswith("ravel.")}
+        for config in configs
+    ]
+    return epoch_s([TrialConfig.from_point(point) for point in points])
 
 
 def main() -> None:

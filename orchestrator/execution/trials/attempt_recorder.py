@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from orchestrator.decisions.retries import pause_s
+from orchestrator.decisions.retries import pause_of
 from orchestrator.decisions.trial_views import values_at
 from orchestrator.execution.trials.worker_error import WorkerError
 from orchestrator.orders.acts import ordered_end, settle
@@ -67,10 +67,11 @@ class AttemptRecorder:
         return self._decisions.plan
 
     @guarded
-    def started(self, name: str, *, host: str | None) -> None:
-        """Log the start of an attempt: a worker runs the trial."""
+    def started(self, name: str, *, host: str | None, batched: int | None = None) -> None:
+        """Log the start of an attempt: a worker runs the trial, with up to ``batched`` trials as one program."""
         attempt = self._store.state.trials[name].attempts + 1
-        self._store.append(AttemptStarted(time=self._clock(), trial=name, attempt=attempt, host=host))
+        started = AttemptStarted(time=self._clock(), trial=name, attempt=attempt, host=host, batched=batched)
+        self._store.append(started)
 
     def reported(self, name: str, result: dict[str, Any]) -> Trial:
         """Log one result, unless its epoch is logged already, and return the trial as the sweep state has it."""
@@ -125,10 +126,13 @@ class AttemptRecorder:
             self._leave(name, self._end(name, ended))
 
     @guarded
-    def failed(self, name: str, error: WorkerError, *, leaving: str | None = None) -> None:
+    def failed(
+        self, name: str, error: WorkerError, *, leaving: str | None = None, shared_by: int | None = None
+    ) -> None:
         """Log an error of the trial, or a lost worker; retry from the last checkpoint as often as ``failures`` says.
 
-        The loss of a node that was announced is no failure, however often it happens: ``leaving`` is the reason.
+        The loss of a node that was announced is no failure, however often it happens: ``leaving`` is the reason. Nor
+        is one that so many trials share, which go on with fewer of them together.
         """
         reason = self._moving.pop(name, None) or leaving
         if reason is not None and error.cause == "infrastructure":
@@ -140,8 +144,8 @@ class AttemptRecorder:
             return
         limits, failed = self._plan.spec.failures, recorded.failures_of(error.cause)
         limit = limits.user if error.cause == "user" else limits.infrastructure
-        if failed < limit or error.cause == "preemption":
-            self._retry(name, error)
+        if failed < limit or error.cause == "preemption" or shared_by is not None:
+            self._retry(name, error, shared_by=shared_by)
             self._say_pause(recorded)
             return
         if error.cause != "user":
@@ -189,20 +193,18 @@ class AttemptRecorder:
         finally:
             self._queue.over(name)
 
-    def _retry(self, name: str, error: WorkerError) -> None:
+    def _retry(self, name: str, error: WorkerError, *, shared_by: int | None = None) -> None:
         try:
-            self.fail_attempt(name, error)
+            self.fail_attempt(name, error, shared_by=shared_by)
         finally:
             self._queue.over(name, retry=True)
 
     @staticmethod
     def _say_pause(trial: Trial) -> None:
-        last = trial.failures[-1]
-        pause = pause_s(trial.failures_of("infrastructure")) if last.cause == "infrastructure" else 0.0
-        if pause:
-            logger.warning("%s: %s; next attempt after %.0f s", trial.id, last.reason, pause)
+        if pause := pause_of(trial):
+            logger.warning("%s: %s; next attempt after %.0f s", trial.id, trial.failures[-1].reason, pause)
 
-    def fail_attempt(self, name: str, error: WorkerError) -> None:
+    def fail_attempt(self, name: str, error: WorkerError, *, shared_by: int | None = None) -> None:
         """Log the error of an attempt whose trial is restarted."""
-        attempt = self._store.state.trials[name].attempts
-        self._store.append(AttemptFailed(time=self._clock(), trial=name, attempt=attempt, **error._asdict()))
+        attempt, now = self._store.state.trials[name].attempts, self._clock()
+        self._store.append(AttemptFailed(time=now, trial=name, attempt=attempt, shared_by=shared_by, **error._asdict()))

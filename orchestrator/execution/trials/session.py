@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.orders.acts import Workers
+    from orchestrator.planning.batch_choice import BatchChoice
+    from orchestrator.spec.model import SweepSpec
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
 
@@ -21,6 +23,9 @@ class Session(Protocol):
     @property
     def capacity(self) -> Capacity:
         """Resources for trials, as they were when the session began."""
+
+    def batch_choice(self, spec: SweepSpec) -> BatchChoice | None:
+        """Choose the trials of a worker, which may take an epoch of some; None if the spec says how many."""
 
     def run_trials(
         self,

@@ -34,7 +34,9 @@ from trainables.metrics import SYSTEM_METRICS
 from trainables.trial_training import TrialTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from trainables.engine.epoch_report import EpochReport
 
 logger = logging.getLogger(__name__)
 LEAVING = "leaving"
@@ -57,16 +59,20 @@ class SweepTraining(TrialTraining):
     def leave_at_sigterm(self) -> None:
         """Have SIGTERM end the trial here with its epoch, so that it goes on elsewhere."""
         with suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, self._leave)
+            signal.signal(signal.SIGTERM, self.leave)
+
+    def leave(self, *_: object) -> None:
+        """Have the trial go on elsewhere after this epoch; Ray's own handler would break it off at once."""
+        self._is_leaving = True
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Release the last trial, download data and checkpoint, then begin the trial."""
         self._remove_download()
         super().begin(self._with_local_files(config))
 
-    def step(self) -> dict[str, Any]:
-        """Train one epoch; add system metrics to its event if the sweep asks for them, and say if the worker ends."""
-        result = super().step()
+    def reported(self, epoch: Callable[[], EpochReport | None]) -> dict[str, Any]:
+        """Return the result of an epoch; add system metrics if the sweep asks for them, and say if the worker ends."""
+        result = super().reported(epoch)
         if self._measures_system and "event" in result:
             event = json.loads(result["event"])
             event["metrics"].update(self._system_metrics())
@@ -84,10 +90,6 @@ class SweepTraining(TrialTraining):
         """Release the trial, and remove what was downloaded for it."""
         super().cleanup()
         self._remove_download()
-
-    def _leave(self, *_: object) -> None:
-        """Have the trial go on elsewhere after this epoch; Ray's own handler would break it off at once."""
-        self._is_leaving = True
 
     def _with_local_files(self, config: Mapping[str, Any]) -> dict[str, Any]:
         self._asked = dict(config)

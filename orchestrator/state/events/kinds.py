@@ -62,17 +62,23 @@ class TrialCreated(_Event):
 class AttemptStarted(_Event):
     """An actor runs the trial; attempts count from 1, and a retried or resumed trial has several.
 
-    ``host`` is the machine it runs on, null where that is not known.
+    ``host`` is the machine it runs on, null where that is not known. ``batched`` is the number of trials that its
+    worker trains as one program at most, null for a trial by itself.
     """
 
     kind: Literal["attempt_started"] = "attempt_started"
     trial: str
     attempt: int
     host: str | None = None
+    batched: int | None = None
 
 
 class AttemptFailed(_Event):
-    """An attempt failed, and the trial will be retried from its last checkpoint."""
+    """An attempt failed, and the trial will be retried from its last checkpoint.
+
+    ``shared_by`` is the number of trials that were in the worker, if any of them may be at fault and they go on with
+    fewer of them together: such a failure is not counted against the trial. It is null for a trial by itself.
+    """
 
     kind: Literal["attempt_failed"] = "attempt_failed"
     trial: str
@@ -80,6 +86,7 @@ class AttemptFailed(_Event):
     cause: Cause
     reason: str
     traceback: str | None = None
+    shared_by: int | None = None
 
 
 class EpochReported(_Event):

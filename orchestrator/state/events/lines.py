@@ -32,7 +32,8 @@ _EPOCH: TypeAdapter[EpochReported] = TypeAdapter(EpochReported)
 ADDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "trial_created": ("descent",),
-        "attempt_started": ("host",),
+        "attempt_started": ("host", "batched"),
+        "attempt_failed": ("shared_by",),
         "trial_ended": ("cause",),
         "checkpoint_saved": ("size_bytes",),
         "rung_decided": ("outcome", "mean", "reason"),

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 270, 190
-"""Size of a panel's frame, in pixels."""
+"""Size of a panel's frame, in pixels; all of a figure are wider if the labels of one would meet."""
 LEFT, TOP, GAP, FOOT = 58, 30, 20, 44
 LEGEND, LETTER = 18, 6.2
-"""Height of a row of the legend, and width of a letter in it."""
+"""Height of a row of the legend, and width of a letter."""
 DEPTHS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#e8b800", "#d1495b")
 """Colours from the input on; the last two are for what is not a block."""
 KINDS = ("#222222", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#1b9e77")
@@ -72,9 +73,9 @@ class Panel(NamedTuple):
 
 def figure(panels: Sequence[Panel], *, words: str, columns: int = 3) -> str:
     """Return the panels as SVG on a white ground; `words` say what is shown, for those who cannot see it."""
-    columns = min(columns, len(panels))
+    columns, frame = min(columns, len(panels)), max(map(_width, panels))
     names = {line.name: line for panel in panels for line in panel.lines}
-    width = columns * (LEFT + WIDTH) + GAP
+    width = columns * (LEFT + frame) + GAP
     entry = 44 + LETTER * max(map(len, names))
     entries = max(1, int((width - LEFT) // entry))
     foot = -(-len(panels) // columns) * (TOP + HEIGHT + FOOT) + 8
@@ -86,9 +87,8 @@ def figure(panels: Sequence[Panel], *, words: str, columns: int = 3) -> str:
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
     ]
     for number, panel in enumerate(panels):
-        parts += _panel(
-            panel, LEFT + number % columns * (LEFT + WIDTH), TOP + number // columns * (TOP + HEIGHT + FOOT)
-        )
+        left, top = LEFT + number % columns * (LEFT + frame), TOP + number // columns * (TOP + HEIGHT + FOOT)
+        parts += _panel(panel, left, top, frame)
     for number, line in enumerate(names.values()):
         left, middle = LEFT + number % entries * entry, foot + number // entries * LEGEND + 8
         parts += [_stroke(f"M{left:g},{middle}h22", line), _text(left + 28, middle + 4, line.name)]
@@ -104,11 +104,18 @@ def linear(title: str, high: float, step: float, *, low: float = 0.0) -> Axis:
     return Axis(title, low, high, [round(low + step * k, 10) for k in range(int((high - low) / step + 1.5))])
 
 
-def _panel(panel: Panel, left: int, top: int) -> list[str]:
-    right, bottom = left + WIDTH, top + HEIGHT
+def _width(panel: Panel) -> int:
+    """Return the width in which no label of the horizontal axis meets the next one."""
+    marks = sorted((panel.x.share(value), text) for value, text in panel.x.marks)
+    between = ((b - a, LETTER * (len(one) + len(other)) / 2 + LETTER) for (a, one), (b, other) in pairwise(marks))
+    return math.ceil(max([WIDTH, *(pixels / share for share, pixels in between if share)]))
+
+
+def _panel(panel: Panel, left: int, top: int, width: int) -> list[str]:
+    right, bottom = left + width, top + HEIGHT
 
     def across(x: float) -> float:
-        return left + panel.x.share(x) * WIDTH
+        return left + panel.x.share(x) * width
 
     def up(y: float) -> float:
         return bottom - panel.y.share(y) * HEIGHT

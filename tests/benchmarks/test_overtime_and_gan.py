@@ -288,3 +288,13 @@ def test_a_figure_places_values_on_its_axes_and_keeps_them_within():
     assert "<title>what is shown</title>" in svg
     width = float(svg.split('width="')[1].split('"')[0])
     assert all(float(own.split('"')[0]) < width for own in svg.split('<text x="')[1:])
+
+
+def test_a_figure_is_so_wide_that_labels_of_an_axis_do_not_meet():
+    figures = module("line_figure")
+    labels = ["-0.1", "-0.03", "-0.01", *"12345678"]
+    x = figures.Axis("weight", -0.5, len(labels) - 0.5, range(len(labels)), labels)
+    line = figures.Line("accuracy", [figures.Point(place, 0.5) for place in range(len(labels))], "#000")
+    svg = figures.figure([figures.Panel("one", x, figures.linear("share", 1, 0.5), [line])], words="what is shown")
+    left = {text: float(svg.split(f">{text}</text>")[0].split('<text x="')[-1].split('"')[0]) for text in labels[1:3]}
+    assert left["-0.01"] - left["-0.03"] > figures.LETTER * len("-0.03"), "both are centred on their ticks"

@@ -114,7 +114,7 @@ def panels(data: str, grid: Grid) -> Iterator[Panel]:
     labels = [f"{own.recipe.weight:g}" for own in doses]
     x = Axis("weight of SNNL (below 0 entangles)", -0.5, len(doses) - 0.5, range(len(doses)), labels)
     chance = grid.baseline.mean("test/entanglement_chance")
-    nats = linear("nats", math.ceil(2 * chance) / 2, math.ceil(2 * chance) / 8)
+    nats = linear("nats", math.ceil(2 * chance) / 2, 0.5)
     taps = {tap: f"test/entanglement_{tap}" for tap in (*LAYERS, "penultimate")}
     shares = {"test images": "test/accuracy", "FGSM 0.1": FGSM, "PGD 0.1": PGD}
     colours = dict(zip((*taps, *shares), KINDS, strict=True))

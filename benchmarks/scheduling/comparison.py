@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,8 @@ POINTS = 100
 
 def compared(tables: Sequence[str]) -> Cells:
     """Return the scores of the cells that have the defaults; of plain ASHA, of the settings chosen in hindsight."""
-    every = cells(TEST)
+    every, one = _every_cell()
     found = {cell: dict(policies) for cell, policies in every.items() if cell[0] in tables and OURS in policies}
-    one = one_setting(every)
     for policies in found.values():
         best = best_setting(policies)
         plain = {name: policies.pop(name) for name in settings_in(policies)}
@@ -59,6 +59,13 @@ def compared(tables: Sequence[str]) -> Cells:
         if one in plain:
             policies[ONE] = held_out(plain[one])
     return found
+
+
+@cache
+def _every_cell() -> tuple[Cells, str | None]:
+    """Return the scores of all test tables, and the one setting of plain ASHA; blocks share what is read."""
+    every = cells(TEST)
+    return every, one_setting(every)
 
 
 def mean_of(seeds: Seeds) -> float:

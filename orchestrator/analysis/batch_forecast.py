@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.execution.processes.limits import problems_of
-from orchestrator.planning.batching import SIZES, Alikeness, chosen, largest, measure, sampled, why_not
+from orchestrator.planning.batching import SIZES, Alikeness, chosen, largest, measure, none_batched, sampled
 from orchestrator.planning.folders import located
 from orchestrator.planning.validation import configured
 from trainables.config.trial import TrialConfig
@@ -40,9 +40,8 @@ def batch_forecast(spec: SweepSpec, *, workers: int) -> BatchForecast | None:
     if asked == "auto" and (problem := next(problems_of(spec.resources), None)) is not None:
         return BatchForecast(1, f"auto: 1, as Ray has one trial for each worker, and only Ray can: {problem}", 1.0)
     configs = [config for _, config in configured(spec)]
-    reasons = [why_not(config) for config in configs]
-    if None not in reasons:
-        return BatchForecast(1, f"auto: 1, as no trial of the sweep can be batched: {reasons[0]}", 1.0)
+    if (nothing := none_batched(configs)) is not None:
+        return BatchForecast(nothing.size, nothing.reason, 1.0)
     if asked == "auto":
         sizes = [size for size in SIZES if size <= largest(spec, workers)]
         choice = chosen(measured := _measured(spec, sizes))

@@ -95,6 +95,18 @@ def why_not(config: AnyConfig) -> str | None:
     return "; ".join(reason.removesuffix("; train it by itself") for reason in reasons) or None
 
 
+def none_batched(configs: Iterable[AnyConfig]) -> BatchChoice | None:
+    """Return the choice of ``auto`` where no trial with these configurations can be batched; None if some can.
+
+    >>> none_batched([TrialConfig(compile=True), TrialConfig()]) is None
+    True
+    """
+    reasons = [why_not(config) for config in configs]
+    if None in reasons:
+        return None
+    return BatchChoice(size=1, reason=f"auto: 1, as no trial of the sweep can be batched: {reasons[0]}")
+
+
 def largest(spec: SweepSpec, workers: int) -> int:
     """Return the largest batch that ``auto`` may choose: with it, half of the trials at most are trained at once.
 

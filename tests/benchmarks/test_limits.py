@@ -1,8 +1,6 @@
 """Benchmarks of slot time and of a training step: accounts, the limit, tables, and a small run of each."""
 
 import doctest
-import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,16 +20,6 @@ MACHINE = {
     "busy_cores": 0.0,
 }
 DIGITS = {"data.name": "digits", "model.name": "mlp", "batch_size": 32, "device": "cpu"}
-
-
-@pytest.fixture
-def module(monkeypatch):
-    """Return a function that imports a module of the benchmarks; they leave with the test, as their names are short."""
-    monkeypatch.syspath_prepend(FOLDER)
-    yield importlib.import_module
-    own = {path.stem for path in FOLDER.iterdir()}
-    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
-        sys.modules.pop(name)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The benchmark of scale: its file of results, its tables, and the log that it cuts in half."""
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -21,16 +20,6 @@ MACHINE = {
     "memory_gb": 25,
     "busy_cores": 0.0,
 }
-
-
-@pytest.fixture
-def module(monkeypatch):
-    """Return a function that imports a module of the benchmark; they leave with the test, as their names are short."""
-    monkeypatch.syspath_prepend(FOLDER)
-    yield importlib.import_module
-    own = {path.stem for path in FOLDER.iterdir()}
-    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
-        sys.modules.pop(name)
 
 
 @pytest.fixture

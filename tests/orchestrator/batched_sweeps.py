@@ -1,17 +1,13 @@
 """Real sweeps in batches, with one worker: specs, faults to plant, the command, and what is read of them."""
 
 import os
-import subprocess
 
-from commands import RAVEL
-from launched import name_of, with_variable
+from process_sweeps import PROCESSES, mark_of, ravel
 from sweep_evidence import Evidence
 from sweep_invariants import violations
-from waiting import until
 
 from orchestrator.state.sweep_lookup import find_sweep
 
-PROCESSES = ("--address", "processes")
 ONE_CORE = {"SLURM_CPUS_PER_TASK": "1"}
 """One worker, so that the order of what is measured is that of the lanes."""
 SLOW = """
@@ -47,28 +43,9 @@ def before_epoch(loop):
 """
 
 
-def mark_of(folder):
-    return {"RAVEL_TEST_MARK": str(folder)}
-
-
 def one_worker(folder, variables=os.environ):
     """Return the variables of a sweep with one worker, each of whose processes has the mark of a folder."""
     return {**variables, **ONE_CORE, **mark_of(folder)}
-
-
-def processes_of(folder):
-    return [pid for name, value in mark_of(folder).items() for pid in with_variable(f"{name}={value}")]
-
-
-def wait_for_the_end(folder):
-    until(lambda: not processes_of(folder), said=lambda: [name_of(pid) for pid in processes_of(folder)])
-
-
-def ravel(*arguments, cwd, environment, code=0):
-    command = [str(RAVEL), *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=500, env=environment)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def launched(folder, spec, variables=None, code=0):

@@ -472,3 +472,11 @@ def trained(tmp_path_factory, store_at):
             epoch = loop.run_epoch().epoch
             loop.save(checkpoints / trial / str(epoch))
     return TrainedSweeps(checkpoints, store_at)
+
+
+@pytest.fixture
+def ravel_here(request, tmp_path, monkeypatch):
+    """The command, in a folder with the spec ``SLOW`` of the tests' module."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.yaml").write_text(request.module.SLOW)
+    return request.getfixturevalue("ravel")

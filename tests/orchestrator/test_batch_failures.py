@@ -4,20 +4,10 @@ import os
 import signal
 
 import pytest
-from batched_sweeps import (
-    PROCESSES,
-    SLOW,
-    SLOWLY,
-    UNLIKE,
-    assert_invariants,
-    launched,
-    of_kind,
-    one_worker,
-    ravel,
-    wait_for_the_end,
-)
+from batched_sweeps import SLOW, SLOWLY, UNLIKE, assert_invariants, launched, of_kind, one_worker
 from commands import RAVEL, running
 from launched import log_of, wait_for
+from process_sweeps import PROCESSES, ravel, wait_for_the_end
 
 from orchestrator.state.events import AttemptFailed, AttemptStarted, EpochReported, TrialEnded
 from orchestrator.state.sweep_state import SweepState

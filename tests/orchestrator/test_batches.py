@@ -7,21 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from batched_sweeps import (
-    PROCESSES,
-    SLOW,
-    SLOWLY,
-    UNLIKE,
-    assert_invariants,
-    launched,
-    of_kind,
-    one_worker,
-    processes_of,
-    ravel,
-    wait_for_the_end,
-)
+from batched_sweeps import SLOW, SLOWLY, UNLIKE, assert_invariants, launched, of_kind, one_worker
 from commands import RAVEL, running
 from launched import log_of
+from process_sweeps import PROCESSES, processes_of, ravel, wait_for_the_end
 from waiting import until
 
 from orchestrator.analysis.replay import replay
@@ -281,10 +270,3 @@ def test_what_cannot_be_batched_is_refused_before_anything_starts(ravel_here, se
         _, error = ravel_here("launch", "spec.yaml", *overrides, "--address", address, *dry_run, code=code)
         assert problem in error
     assert list(Path().glob("results/*")) == []
-
-
-@pytest.fixture
-def ravel_here(request, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "spec.yaml").write_text(SLOW)
-    return request.getfixturevalue("ravel")

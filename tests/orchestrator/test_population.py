@@ -9,7 +9,7 @@ from orchestrator.analysis.leaderboard import best_lines, event_line
 from orchestrator.analysis.lineage import schedule
 from orchestrator.analysis.replay import replay, what_if
 from orchestrator.analysis.sweep_progress import progress
-from orchestrator.cli.run import _population
+from orchestrator.cli.shared.plan_output import population
 from orchestrator.decisions.budget import BudgetUse
 from orchestrator.decisions.population import may_begin
 from orchestrator.decisions.retention import RetentionIndex
@@ -77,7 +77,7 @@ def test_a_sequential_population_repeats_exactly(virtual_sweep):
     assert [encode(event) for event in first.events] == [encode(event) for event in second.events]
 
 
-def test_a_driver_killed_at_any_decision_comes_to_the_same_population(virtual_sweep):
+def test_a_driver_killed_at_any_decision_comes_to_the_samepopulation(virtual_sweep):
     sweep = virtual_sweep(SPEC, workers=1)
     points = {name: (trial.point, trial.descent, trial.status) for name, trial in sweep.state.trials.items()}
     moments = [i for i, event in enumerate(sweep.events, start=1) if isinstance(event, TrialCreated | TrialPromoted)]
@@ -255,7 +255,7 @@ def test_the_event_of_a_trial_without_a_parent_is_written_as_before_populations(
 
 
 def test_a_plan_says_how_many_members_are_replaced():
-    assert _population(parse_spec(SPEC)) == "8 members and the baseline, up to 2 of them replaced at each rung"
+    assert population(parse_spec(SPEC)) == "8 members and the baseline, up to 2 of them replaced at each rung"
 
 
 MESSAGES = {

@@ -3,17 +3,16 @@
 import json
 import os
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from commands import RAVEL, running
-from launched import log_of, name_of, wait_for, with_variable
+from launched import log_of, wait_for
+from process_sweeps import PROCESSES, mark_of, processes_of, ravel, wait_for_the_end
 from sweep_evidence import Evidence
 from sweep_invariants import violations
-from waiting import until
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.state.events import AttemptFailed, EpochReported, TrialEnded, TrialPromoted
@@ -21,7 +20,6 @@ from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepState
 
 pytestmark = pytest.mark.timeout(600)
-PROCESSES = ("--address", "processes")
 NETS = """
 from collections import OrderedDict
 from torch import nn
@@ -83,27 +81,6 @@ def environment(plant, without_ray, tmp_path):
         return {**variables, "PYTHONPATH": f"{without_ray}{os.pathsep}{variables['PYTHONPATH']}", **mark_of(folder)}
 
     return of
-
-
-def mark_of(folder):
-    return {"RAVEL_TEST_MARK": str(folder)}
-
-
-def processes_of(folder):
-    """Return the processes that a sweep of this folder has left or runs."""
-    return [pid for name, value in mark_of(folder).items() for pid in with_variable(f"{name}={value}")]
-
-
-def wait_for_the_end(folder):
-    """Wait until none of these processes runs."""
-    until(lambda: not processes_of(folder), said=lambda: [name_of(pid) for pid in processes_of(folder)])
-
-
-def ravel(*arguments, cwd, environment, code=0):
-    command = [str(RAVEL), *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=500, env=environment)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def write_eventful(folder):
@@ -297,10 +274,3 @@ def test_what_processes_cannot_do_is_refused_before_anything_starts(ravel_here, 
         _, error = ravel_here(*command, *overrides, *PROCESSES, code=3)
         assert problem in error
     assert list(Path().glob("results/*")) == []
-
-
-@pytest.fixture
-def ravel_here(request, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "spec.yaml").write_text(SLOW)
-    return request.getfixturevalue("ravel")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.execution.processes.pool import Lost
-from orchestrator.planning.batch_choice import BatchChoice
-from orchestrator.planning.batching import SIZES, chosen, largest, measure, sampled, why_not
+from orchestrator.planning.batching import SIZES, chosen, largest, measure, none_batched, sampled
 from orchestrator.planning.folders import located
 from orchestrator.planning.provenance import uses_own_code
 from orchestrator.planning.validation import configured
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.execution.processes.pool import Worker, WorkerPool
     from orchestrator.execution.processes.slots import Slot
+    from orchestrator.planning.batch_choice import BatchChoice
     from orchestrator.spec.model import SweepSpec
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,8 @@ def measured_choice(spec: SweepSpec, pool: WorkerPool, slots: Sequence[Slot]) ->
     Raises:
         PreflightError: workers cannot be started on this machine.
     """
-    reasons = [why_not(config) for _, config in configured(spec)]
-    if None not in reasons:
-        return BatchChoice(size=1, reason=f"auto: 1, as no trial of the sweep can be batched: {reasons[0]}")
+    if (choice := none_batched(config for _, config in configured(spec))) is not None:
+        return choice
     most = largest(spec, len(slots))
     device = {"device": "cpu"} if slots[0].gpu is None else {}
     folder = {"ravel.working_directory": str(Path.cwd())} if uses_own_code(spec) else {}

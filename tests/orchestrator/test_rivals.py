@@ -135,6 +135,8 @@ def test_the_best_rival_of_a_cell_is_none_of_the_projects_own_policies(compariso
     }
     assert comparison.best_rival(scores) == "Tune's defaults"
     assert comparison.best_rival({"defaults": scores["defaults"]}) is None
+    often = {seed: {"regret": 0.05, "spent": 1.0} for seed in range(comparison.FEW_SEEDS)}
+    assert comparison.best_rival({**scores, "BOHB": often}, least_seeds=comparison.FEW_SEEDS) == "BOHB"
     assert comparison.ratio({("digits", "val/accuracy", 0.1, 8): scores}, "BOHB") == pytest.approx(1 / 3)
 
 

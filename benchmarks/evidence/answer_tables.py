@@ -115,12 +115,23 @@ def _tests(claims: Sequence[Claim]) -> str:
     """
     groups: dict[str, list[str]] = {}
     for claim in claims:
-        reason = f", {claim.reason}" if claim.verdict == UNKNOWN else ""
-        groups.setdefault(f"{claim.verdict}{reason}", []).append(claim.about)
+        about = f"{claim.about}, {claim.caveat}" if claim.caveat else claim.about
+        groups.setdefault(_verdict(claim), []).append(about)
     return "; ".join(
         conclusion if conclusion == UNMEASURED else f"{conclusion} ({'; '.join(about)})"
         for conclusion, about in groups.items()
     )
+
+
+def _verdict(claim: Claim) -> str:
+    """Return a conclusion, with the reason why there is none, or that other images may have another.
+
+    >>> _verdict(Claim(Published("", "", ""), "digits", AGREES, has_images=False))
+    'agrees over seeds alone'
+    """
+    if claim.verdict == UNKNOWN:
+        return f"{claim.verdict}, {claim.reason}"
+    return f"{claim.verdict} over seeds alone" if not claim.has_images else claim.verdict
 
 
 def _seen(claims: Sequence[Claim]) -> str:

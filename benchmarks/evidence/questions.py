@@ -10,21 +10,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from statistics import mean
+from statistics import NormalDist, mean
 from typing import Any, Final, Literal, NamedTuple
 
 from orchestrator.analysis.claims.comparisons import SIGNIFICANCE, paired_difference
 from orchestrator.analysis.claims.conclusions import AGREES, UNKNOWN, Conclusion, Finding, Prediction, conclude
 from orchestrator.analysis.claims.intervals import Interval, image_difference_interval, student_interval
+from orchestrator.analysis.claims.power import POWER, smallest_difference
 
 Rows = Sequence[Any]
 Direction = Literal["higher", "lower", "equal"]
 Verdict = Conclusion | Literal["not measured yet"]
 UNMEASURED: Final = "not measured yet"
-
-SEEN = (1.96 + 0.84) / 1.96
-"""Difference that an interval of 95 % leaves out with a probability of 0.8, in half widths of it."""
-
 
 BEYOND = "not shown beyond its controls"
 """Reason to withhold an agreement that a matched control has too."""
@@ -41,7 +38,8 @@ class Published(NamedTuple):
 class Claim(NamedTuple):
     """Test of a published claim in a section; `smallest` is the smallest effect that would have been seen.
 
-    `about` is what it was tested on: data, network or treatment.
+    `about` is what it was tested on: data, network or treatment. `caveat` is what a reader has to know of the test, and
+    `has_images` says that the conclusion is over other images, too.
     """
 
     published: Published
@@ -50,6 +48,8 @@ class Claim(NamedTuple):
     reason: str = ""
     smallest: float | None = None
     unit: str = ""
+    caveat: str = ""
+    has_images: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Expected:
 
     `unit` is that of the difference. `claim` is what it tests, if a paper makes it, and `about` on what. `beyond` is
     the same prediction against each matched control: it agrees only if each of these is shown too, uncorrected, and
-    would be on other images.
+    would be on other images. `caveat` is what a reader of the claim has to know of this test, as that it was asked
+    after the measurement.
     `missing` is the reason why it may not be measured. `is_two_sided` says that no direction was predicted: the
     prediction takes that of its difference, and agrees if a difference is shown. No claim has it.
     """
@@ -69,6 +70,7 @@ class Expected:
     about: str = ""
     unit: str = ""
     beyond: Mapping[str, Callable[[Rows], Prediction | None]] = field(default_factory=dict)
+    caveat: str = ""
     missing: str = "not measured"
     is_two_sided: bool = False
 
@@ -117,7 +119,8 @@ class Question:
             raise ValueError(f"{self.title}: the manipulation check is not measured: {', '.join(unchecked)}")
         findings = conclude(predictions, checks=checks)
         by_name = {own.name: own for own in self.predictions}
-        held = {name: _held(by_name[name], predictions[name], own, rows) for name, own in findings.items()}
+        level = SIGNIFICANCE / max(1, len(predictions))
+        held = {name: _held(by_name[name], predictions[name], own, rows, level) for name, own in findings.items()}
         return Answer(checks, predictions, held)
 
     def claims(self, rows: Rows) -> Iterator[Claim]:
@@ -127,13 +130,14 @@ class Question:
             if own.claim is None:
                 continue
             if answer is None:
-                yield Claim(own.claim, own.about, UNKNOWN, reason_in_short(self.absent))
+                yield Claim(own.claim, own.about, UNKNOWN, reason_in_short(self.absent), caveat=own.caveat)
             elif own.name not in answer.findings:
-                yield Claim(own.claim, own.about, UNKNOWN, own.missing)
+                yield Claim(own.claim, own.about, UNKNOWN, own.missing, caveat=own.caveat)
             else:
-                found = answer.findings[own.name]
+                found, has_images = answer.findings[own.name], answer.predictions[own.name].images is not None
                 reason = reason_in_short(found.reason)
-                yield Claim(own.claim, own.about, found.conclusion, reason, found.smallest, own.unit)
+                seen = (found.smallest, own.unit)
+                yield Claim(own.claim, own.about, found.conclusion, reason, *seen, own.caveat, has_images)
 
 
 def claims_of(questions: Sequence[Question], rows: Rows) -> list[Claim]:
@@ -144,7 +148,7 @@ def claims_of(questions: Sequence[Question], rows: Rows) -> list[Claim]:
 def unmeasured(questions: Sequence[Question]) -> list[Claim]:
     """Return the tests of all claims before anything is measured."""
     return [
-        Claim(own.claim, own.about, UNMEASURED)
+        Claim(own.claim, own.about, UNMEASURED, caveat=own.caveat)
         for question in questions
         for own in question.predictions
         if own.claim is not None
@@ -158,7 +162,7 @@ def passes(check: Prediction | None) -> bool:
 
 def _shows(prediction: Prediction | None) -> bool:
     """Return True if a prediction is shown, uncorrected, and would be on other images."""
-    return prediction is not None and passes(prediction) and not prediction.may_be_of_these_images
+    return prediction is not None and passes(prediction) and not prediction.may_be_of_these_images()
 
 
 def reason_in_short(reason: str) -> str:
@@ -252,13 +256,30 @@ def _measured(group: Sequence[Expected], rows: Rows) -> dict[str, Prediction]:
     return {name: prediction for name, prediction in found.items() if prediction is not None}
 
 
-def _held(expected: Expected, prediction: Prediction, finding: Finding, rows: Rows) -> Finding:
-    """Withhold an agreement that a control has too, and let the smallest effect count other images."""
-    if prediction.images is not None:
-        over_images = (prediction.images.high - prediction.images.low) / 2 * SEEN
-        margin = prediction.margin or 0.0
-        finding = replace(finding, smallest=margin + math.hypot(finding.smallest - margin, over_images))
-    alike = [name for name, of in expected.beyond.items() if not _shows(of(rows))]
+def _held(expected: Expected, prediction: Prediction, finding: Finding, rows: Rows, level: float) -> Finding:
+    """Withhold an agreement that a control has too, and let the smallest effect count other images and the controls.
+
+    An agreement has to be seen beyond each control, so beyond what that control does itself.
+    """
+    smallest = [_over_images(prediction, finding.smallest, level)]
+    beyond = {name: of(rows) for name, of in expected.beyond.items()}
+    towards = -1 if prediction.direction == "lower" else 1
+    for own in filter(None, beyond.values()):
+        of_control = towards * (prediction.difference.mean - own.difference.mean)
+        smallest.append(of_control + _over_images(own, smallest_difference(own.difference), SIGNIFICANCE))
+    finding = replace(finding, smallest=max(smallest))
+    alike = [name for name, own in beyond.items() if not _shows(own)]
     if finding.conclusion == AGREES and alike:
         return replace(finding, conclusion=UNKNOWN, reason=f"{BEYOND}: {', '.join(alike)}")
     return finding
+
+
+def _over_images(prediction: Prediction, smallest: float, level: float) -> float:
+    """Return the smallest difference that is seen on other images too at a level, of one that is seen on these."""
+    if prediction.images is None:
+        return smallest
+    normal = NormalDist().inv_cdf
+    in_half_widths = (normal(1 - level / 2) + normal(POWER)) / normal(1 - SIGNIFICANCE / 2)
+    half = (prediction.images.high - prediction.images.low) / 2
+    margin = prediction.margin or 0.0
+    return margin + math.hypot(smallest - margin, half * in_half_widths)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,36 @@ def test_an_agreement_has_to_be_shown_beyond_each_control_on_other_images_too(ev
 
     assert verdict(10**9)[0] == "agrees"
     assert verdict(100) == ("inconclusive", "not shown beyond its controls: control")
+
+
+def test_an_effect_is_seen_from_what_its_control_does_by_itself(evidence):
+    questions = sys.modules["questions"]
+    assert evidence
+    baseline, control, treated = [0.5, 0.51, 0.52], [0.6, 0.612, 0.62], [0.62, 0.631, 0.64]
+    alone = questions.Expected("raised", lambda _: questions.by_seed(treated, baseline, "higher"))
+    beyond = {"control": lambda _: questions.by_seed(treated, control, "higher")}
+    among = replace(alone, beyond=beyond)
+    check = questions.Expected("check", alone.of)
+    seen_alone, seen_among = (
+        questions.Question("", [check], [own]).answer(()).findings["raised"].smallest for own in (alone, among)
+    )
+    assert seen_alone < 0.01
+    assert seen_among > 0.1  # the control raises it by so much
+
+
+def test_a_claim_over_seeds_alone_and_its_caveat_stand_in_the_table(evidence):
+    questions = sys.modules["questions"]
+    claim = questions.Published("A 2000", "it is higher", "table 1")
+    expected = questions.Expected(
+        "higher",
+        lambda _: questions.by_seed([0.62, 0.631, 0.64], [0.5, 0.51, 0.52], "higher"),
+        claim,
+        "digits",
+        caveat="asked after the measurement",
+    )
+    check = questions.Expected("check", expected.of)
+    claims = questions.claims_of([questions.Question("", [check], [expected])], ())
+    assert "agrees over seeds alone (digits, asked after the measurement)" in evidence.claims_table({"one": claims})
 
 
 DOCUMENTED = (

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,9 +179,20 @@ def test_no_more_than_5_percent_of_other_seeds_on_other_images_are_concluded_on_
         images = Interval(difference.mean - 1.96, difference.mean + 1.96)
         prediction = Prediction(difference, "higher", images=images)
         separately += prediction.p <= 0.05 and not images.low <= 0 <= images.high
-        both += prediction.p <= 0.05 and not prediction.may_be_of_these_images
+        both += prediction.p <= 0.05 and not prediction.may_be_of_these_images()
     assert both / repeats <= 0.05
     assert separately > both
+
+
+def test_other_images_have_to_show_it_at_the_level_of_holms_correction():
+    sure = UnpairedDifference(1.0, 0.01, 100)  # over seeds; over images 0 is 2.2 standard errors away
+    prediction = Prediction(sure, "higher", images=Interval(1 - 0.89, 1 + 0.89))
+    others = {str(number): Prediction(NONE, "higher") for number in range(4)}
+    alone = conclude({"it": prediction}, checks=PASSED)["it"]
+    among = conclude({"it": prediction, **others}, checks=PASSED)["it"]
+    assert (alone.conclusion, among.conclusion) == (AGREES, UNKNOWN)
+    assert among.reason == "other images may not show it"
+    assert conclude({"it": replace(prediction, images=None), **others}, checks=PASSED)["it"].conclusion == AGREES
 
 
 def test_images_that_show_the_opposite_withhold_a_conclusion():

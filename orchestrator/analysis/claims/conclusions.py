@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, Literal
 
 from orchestrator.analysis.claims.comparisons import SIGNIFICANCE, holm
+from orchestrator.analysis.claims.intervals import quantile
 from orchestrator.analysis.claims.power import smallest_difference
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ class Prediction:
 
     ``margin`` is the largest difference that counts as none, for the direction ``equal`` alone. ``images`` is the
     interval of the difference over the choice of images, where it has one: ``difference`` speaks of other seeds on the
-    same images, and a conclusion has to hold for other seeds on other images.
+    same images, and a conclusion has to hold for other seeds on other images, at the level that Holm's correction holds
+    it to.
 
     Raises:
         ValueError: a margin without that direction, that direction without one, or one that is not above 0.
@@ -56,18 +59,19 @@ class Prediction:
         mean = self.difference.mean
         return abs(mean) < self.margin if self.margin is not None else (mean > 0) == (self.direction == "higher")
 
-    @property
-    def may_be_of_these_images(self) -> bool:
-        """True if other seeds on other images may have a difference on another side of 0, or of the margin.
+    def may_be_of_these_images(self, level: float = SIGNIFICANCE) -> bool:
+        """Return True if other seeds on other images may have a difference on another side of 0, or of the margin.
 
-        The squares of the half widths over seeds and over images are added, as seeds and images are independent. An
-        interval over images that lies elsewhere than the mean counts up to the mean.
+        The squares of the half widths over seeds and over images are added, as seeds and images are independent, and
+        both are of a test at this level. An interval over images that lies elsewhere than the mean counts up to the
+        mean.
         """
         if self.images is None:
             return False
-        mean, over_seeds = self.difference.mean, self.difference.interval
-        low = mean - math.hypot(mean - min(mean, self.images.low), mean - over_seeds.low)
-        high = mean + math.hypot(max(mean, self.images.high) - mean, over_seeds.high - mean)
+        mean, over_seeds = self.difference.mean, _at(self.difference, level)
+        wider = NormalDist().inv_cdf(1 - level / 2) / NormalDist().inv_cdf(1 - SIGNIFICANCE / 2)
+        low = mean - math.hypot(wider * (mean - min(mean, self.images.low)), over_seeds)
+        high = mean + math.hypot(wider * (max(mean, self.images.high) - mean), over_seeds)
         edges = (0.0,) if self.margin is None else (-self.margin, self.margin)
         return any(low <= edge <= high for edge in edges)
 
@@ -139,15 +143,21 @@ def conclude(
 
 
 def _concluded(prediction: Prediction, p: float, alpha: float, failed: list[str]) -> tuple[Conclusion, str]:
+    """Conclude on a prediction by its corrected p-value; intervals over images are of the level that it was held to."""
     if failed:
         return UNKNOWN, f"the manipulation check failed: {', '.join(failed)}"
-    if p <= alpha and prediction.may_be_of_these_images:
+    if p <= alpha and prediction.may_be_of_these_images(alpha * prediction.p / p if p else alpha):
         return UNKNOWN, "other images may not show it"
     if _is_shown(prediction, p, alpha):
         return AGREES, f"{prediction.direction}, as predicted"
     if p <= alpha:
         return DISAGREES, f"the prediction was {prediction.direction}"
     return UNKNOWN, "no difference was shown" if prediction.margin is None else "neither none nor one was shown"
+
+
+def _at(difference: Difference, level: float) -> float:
+    """Return the half width of the interval over seeds at a level."""
+    return quantile(difference.degrees, confidence=1 - level) * difference.error
 
 
 def _smallest(prediction: Prediction, level: float) -> float:

@@ -116,8 +116,8 @@ def write(section: Section, *, size: Size = "whole", folder: Path = DATA, docs: 
     page = docs / "results" / f"{section.name}.md"
     rows, total = _measured(section, size, folder=folder)
     text = page.read_text(encoding="utf-8")
-    if len(rows) == total or section.earlier:
-        for name, own in contents(section, rows if len(rows) == total else ()).items():
+    if len(rows) == total:
+        for name, own in contents(section, rows).items():
             if name.endswith(".svg"):
                 (page.parent / name).write_text(own, encoding="utf-8")
             else:
@@ -142,11 +142,10 @@ def write_claims(sections: Sequence[Section], *, folder: Path = DATA, docs: Path
 
 
 def claims(section: Section, *, folder: Path = DATA) -> list[Claim]:
-    """Return the claims of a section; not measured yet unless all units of the whole size are, or an earlier run is."""
+    """Return the claims of a section; not measured yet unless all units of the whole size are."""
     rows, total = _measured(section, "whole", folder=folder)
-    if len(rows) < total and not section.earlier:
+    if len(rows) < total:
         return unmeasured(section.questions(()))
-    rows = rows if len(rows) == total else []
     return claims_of(section.questions(rows), rows)
 
 

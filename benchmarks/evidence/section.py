@@ -70,8 +70,7 @@ class Section:
     `write` returns Markdown by the name of the marker that it goes to, and figures by the name of their file, which
     ends in .svg and lies next to the page. `questions` are written to the marker `NAME conclusions`, and into the table
     of claims. Both are given the rows of all units in their order. `questions` of no rows must have predictions of the
-    same claims: the table shows them as not measured yet. `earlier` is the file of a run from before units were stored:
-    until they are measured, the section is written from no rows, which it takes for that run.
+    same claims: the table shows them as not measured yet.
     """
 
     name: str
@@ -80,7 +79,6 @@ class Section:
     measure: Callable[[Unit, Places], Mapping[str, JSON]]
     write: Callable[[Sequence[Row]], Mapping[str, str]]
     questions: Callable[[Sequence[Row]], Sequence[Question]]
-    earlier: Path | None = None
 
 
 class Store(NamedTuple):

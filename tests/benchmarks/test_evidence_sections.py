@@ -106,6 +106,18 @@ UNMEASURABLE = {
 }
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_concluded_from_a_treatment_whose_check_failed(evidence, name):
+    section = evidence.load(name)
+    rows = evidence.Store.of(section, "whole").rows(section.units("whole"))
+    questions = sys.modules["questions"]
+    answers = [question.answer(rows) for question in section.questions(rows)]
+    assert any(answers)
+    for found in filter(None, answers):
+        passed = all(questions.passes(check) for check in found.checks.values())
+        assert passed or {finding.conclusion for finding in found.findings.values()} == {"inconclusive"}
+
+
 def test_a_unit_is_measured_once_and_again_when_its_settings_change(evidence, tmp_path):
     section, measured = counted()
     run(evidence, section, tmp_path)

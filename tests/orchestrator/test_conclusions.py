@@ -2,8 +2,6 @@
 
 import json
 import math
-import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -242,54 +240,3 @@ def test_two_one_sided_tests_are_those_of_scipy():
 def test_a_margin_belongs_to_equal_alone(direction, margin):
     with pytest.raises(ValueError, match="margin: must be"):
         Prediction(NONE, direction, margin=margin)
-
-
-# The page
-
-
-@pytest.fixture
-def questions(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks/evidence")
-    import answer_tables
-    from sections.mnist import questions
-
-    assert answer_tables
-    yield questions
-    own = {path.stem for path in (ROOT / "benchmarks/evidence").iterdir()}
-    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
-        sys.modules.pop(name)
-
-
-def test_the_conclusions_on_the_page_are_those_of_its_data(questions):
-    page = (ROOT / "docs/results/mnist.md").read_text(encoding="utf-8")
-    begin, end = (f"<!-- mnist conclusions: {side} -->" for side in ("begin", "end"))
-    written = page.split(begin)[1].split(end)[0].strip()
-    asked = questions.questions_of(questions.Scores.read())
-    assert written == sys.modules["answer_tables"].shown(asked, ())
-
-
-def test_the_page_concludes_nothing_from_a_treatment_whose_check_failed(questions):
-    passes = sys.modules["questions"].passes
-    answers = [question.answer(()) for question in questions.questions_of(questions.Scores.read())]
-    for found in answers:
-        passed = all(passes(check) for check in found.checks.values())
-        assert passed or {finding.conclusion for finding in found.findings.values()} == {UNKNOWN}
-    assert questions.TREATMENTS[0].name == "entangle"
-    assert not any(passes(check) for check in answers[0].checks.values())
-
-
-def test_the_paired_accuracies_of_the_page_give_the_t_that_it_names(questions):
-    scores = questions.Scores.read()
-    found = scores.difference("entangle", "baseline", "test/accuracy")
-    t = re.search(r"t\(2\) = (-[\d.]+), p = ([\d.]+)", (ROOT / "docs/results/mnist.md").read_text(encoding="utf-8"))
-    assert f"{found.mean / found.error:.1f}" == t[1]
-    assert f"{found.p:.3f}" == t[2]
-
-
-def test_kept_scores_are_read_back_and_another_format_is_refused(questions, tmp_path):
-    scores = questions.Scores.read()
-    scores.write(tmp_path / "scores.json")
-    assert questions.Scores.read(tmp_path / "scores.json") == scores
-    (tmp_path / "scores.json").write_text('{"format": 2}')
-    with pytest.raises(ValueError, match="must have format 1"):
-        questions.Scores.read(tmp_path / "scores.json")

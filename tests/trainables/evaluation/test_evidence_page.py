@@ -62,7 +62,6 @@ def test_values_by_seed_become_kept_data_tables_and_conclusions_on_what_was_trai
         groups={network.name: network.recipe for network in networks},
     )
     kept = mnist.Scores(
-        command="test",
         machine="this one",
         seeds=mnist.networks.SEEDS,
         images=40,
@@ -70,8 +69,6 @@ def test_values_by_seed_become_kept_data_tables_and_conclusions_on_what_was_trai
         values=mnist.networks.by_recipe(networks, scores),
         transfer=mnist.page.transfer_of(errors),
     )
-    kept.write(tmp_path / "mnist.json")
-    kept = mnist.Scores.read(tmp_path / "mnist.json")
     own = [scores[f"entangle {seed}"]["test/accuracy"] for seed in mnist.networks.SEEDS]
     assert kept.values["entangle"] == {"test/accuracy": own}
     assert kept.difference("entangle", "baseline", "test/accuracy").num_pairs == 3

@@ -8,21 +8,17 @@ from section import Row, Section
 from . import page
 from .networks import measure, scores_of, units
 from .questions import questions_of
-from .scores import KEPT, Scores
+from .scores import Scores
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables."""
-    return {"mnist": page.tables(_scores(rows))}
+    return {"mnist": page.tables(scores_of(rows))}
 
 
-def _questions(rows: Sequence[Row]) -> list[Question]:
-    """Return the questions, on the kept numbers if there are no rows."""
-    return questions_of(_scores(rows))
+def questions(rows: Sequence[Row]) -> list[Question]:
+    """Return the questions; of no rows, those of which nothing was trained."""
+    return questions_of(scores_of(rows) if rows else Scores())
 
 
-def _scores(rows: Sequence[Row]) -> Scores:
-    return scores_of(rows) if rows else Scores.read(KEPT)
-
-
-SECTION = Section("mnist", "Each method at one strength on MNIST", units, measure, write, _questions, earlier=KEPT)
+SECTION = Section("mnist", "Each method at one strength on MNIST", units, measure, write, questions)

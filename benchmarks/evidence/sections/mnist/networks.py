@@ -130,7 +130,6 @@ def scores_of(rows: Sequence[Row]) -> Scores:
     by_name = {own.name: row.metrics for own, row in zip(trained_networks, networks, strict=True)}
     settings = networks[0].settings
     return Scores(
-        command='make evidence SECTIONS="mnist" DATA=FOLDER',
         machine=described(rows),
         seeds=tuple(dict.fromkeys(network.seed for network in trained_networks)),
         images=settings["images"],

@@ -98,6 +98,9 @@ FLATTER_SCALE = Published(
 FLATTER_DROPOUT = Published(
     _VERMA, "a class varies in fewer directions with manifold mixup than with dropout", _FLATTER
 )
+FLATTER_DECAY = Published(
+    _VERMA, "a class varies in fewer directions with manifold mixup than with weight decay", _FLATTER
+)
 FLATTER_RANK = Published(
     _VERMA, "a class varies in fewer directions relative to all classes than without mixup", "appendix G"
 )

@@ -222,31 +222,6 @@ def test_the_control_of_flattening_is_the_penalty_whose_activations_are_nearest_
     assert questions.matched(rows) == networks.length_penalty(networks.LENGTH_WEIGHTS[1])
 
 
-def test_flatness_is_asked_against_every_method_that_the_paper_compares_with_and_those_asked_later_say_so(sections):
-    networks, questions = sections("sections.flattening.networks"), sections("sections.flattening.questions")
-    claims = {own.published.claim: own for own in sections("questions").unmeasured(questions.questions(()))}
-    later = {claim for claim, own in claims.items() if own.caveat == "asked after the measurement"}
-    words = "a class varies in fewer directions with manifold mixup than with"
-    assert later == {f"{words} dropout", f"{words} weight decay"}
-    assert f"{words} input mixup" in claims
-    found = questions.questions(())
-    assert {networks.DECAY, networks.DROPOUT} <= {own.predictions[0].of.control for own in found}
-    assert {own.caveat for question in found for own in question.predictions if "asked after" in question.title} == {
-        "asked after the measurement"
-    }
-    assert all(own.unit for question in found for own in question.predictions)
-
-
-def test_the_figure_of_spectra_draws_every_method_that_is_asked_about(evidence):
-    section, store = evidence.load("flattening"), sys.modules["section"].Store
-    rows = store.of(section, "whole").rows(section.units("whole"))
-    names = ("untrained", "none", "input mixup", "manifold mixup", "activation L2", "weight decay", "dropout")
-    figure = section.write(rows)["flattening.svg"]
-    assert [name for name in names if f">{name}" not in figure] == []
-    colours = {line.partition('stroke="')[2].partition('"')[0] for line in figure.splitlines() if "h22" in line}
-    assert len(colours) == len(names)
-
-
 def test_a_question_of_attacks_has_the_checks_of_its_own_pair_alone(sections):
     questions, budgets = sections("sections.mixtures.questions"), sections("sections.mixtures.budgets")
     for treatment, control in questions.PAIRS:

@@ -8,8 +8,13 @@ from questions import Published
 _SZEGEDY, _FROSST, _VERMA = "Szegedy et al. 2014", "Frosst et al. 2019", "Verma et al. 2019"
 
 DIRECTIONS = Published(_SZEGEDY, "random directions of a hidden layer are as interpretable as its units", "section 3")
+NOT_BETTER = Published(
+    _SZEGEDY, "the units of a hidden layer are no more interpretable than random directions", "section 3"
+)
 WORD_DIRECTIONS = Published(
-    _SZEGEDY, "random directions of word vectors are as interpretable as their coordinates", "section 3"
+    _SZEGEDY,
+    "random directions of word vectors are as interpretable as their coordinates",
+    "introduction, of others' work; by our reading",
 )
 FOOLED = Published(
     _SZEGEDY, "adversarial images made for one network fool others, beyond noise of their size", "table 2"
@@ -19,9 +24,16 @@ FOOLED_HALF = Published(
 )
 LESS_ACROSS = Published(_SZEGEDY, "the effect of adversarial images is smaller across training sets", "table 4")
 DECAY = Published(_SZEGEDY, "weight decay makes the smallest perturbation larger", "table 1")
-LAYERS_HELP = Published(_SZEGEDY, "training on adversarial examples of a layer lowers the test error", "section 4.2")
+ALL_LAYERS_HELP = Published(
+    _SZEGEDY, "training on adversarial examples of all layers lowers the test error", "section 4.2"
+)
+LAYER_HELPS = Published(
+    _SZEGEDY,
+    "training on adversarial examples of one layer lowers the test error",
+    "not in the paper: it trains on those of all layers",
+)
 HIGHER_HELPS = Published(
-    _SZEGEDY, "adversarial examples of hidden layers help more than those of the image", "section 4.2"
+    _SZEGEDY, "adversarial examples of a hidden layer help more than those of the image", "section 4.2, by our reading"
 )
 BOUNDS = Published(
     _SZEGEDY,

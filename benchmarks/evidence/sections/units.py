@@ -181,26 +181,45 @@ def question(data: str) -> Question:
     beyond_chance = paired(purity("trained", "units"), "higher", own, control_value=purity("trained", "chance"))
 
     def alike(control: str) -> Expected:
-        claim = published.DIRECTIONS if control.endswith(" random") else None
-        about = name if control.startswith("raw") else f"{name}, standardised"
-        return Expected(ALIKE[control], lambda rows: _alike(rows_of(rows, own), control), claim, about)
+        claim = published.DIRECTIONS if control == "raw random" else None
+        return Expected(ALIKE[control], lambda rows: _alike(rows_of(rows, own), control), claim, name)
 
+    no_purer = Expected(
+        f"units are no purer than random directions: their difference less {MARGIN:g} is below 0",
+        lambda rows: _no_purer(rows_of(rows, own)),
+        published.NOT_BETTER,
+        name,
+        caveat="asked after the measurement",
+    )
     return Question(
         f"Units of the last hidden layer against other directions, {name}",
         (
             Expected("training made random directions purer", learned),
             Expected("units are purer than chance", beyond_chance),
         ),
-        [alike(control) for control in ALIKE],
+        [*map(alike, ALIKE), no_purer],
     )
 
 
 def _alike(rows: Sequence[Row], name: str) -> Prediction:
     features, control = name.split(" ")
-    key = f"{PENULTIMATE} {features} {TOP} {control}"
-    own, others = (values(rows, key, what) for what in ("units", "others"))
+    own, others = _purity_of(rows, name)
     images = _over_images(rows, control, mean(own) - mean(others)) if features == "raw" else None
     return by_seed(own, others, "equal", margin=MARGIN, images=images)
+
+
+def _no_purer(rows: Sequence[Row]) -> Prediction:
+    """Return the prediction that units are less than the margin purer, which random directions that are purer meet."""
+    own, others = _purity_of(rows, "raw random")
+    others = [value + MARGIN for value in others]
+    return by_seed(own, others, "lower", images=_over_images(rows, "random", mean(own) - mean(others)))
+
+
+def _purity_of(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
+    """Return the purities of units and of other directions, by seed."""
+    features, control = name.split(" ")
+    key = f"{PENULTIMATE} {features} {TOP} {control}"
+    return values(rows, key, "units"), values(rows, key, "others")
 
 
 def _over_images(rows: Sequence[Row], control: str, difference: float) -> Interval:
@@ -238,8 +257,11 @@ def _purities(data: str, rows: Sequence[Row]) -> str:
         found = sum(p <= 0.05 for p in values(rows, key, "p"))
         chance = f"{mean(values(rows, key, 'chance')):.3f}"
         delta = spread(values(rows, key, "delta"))
-        lines.append([tap, features, top, control, *cells, delta, f"{found} of {len(rows)}", *before, chance])
-    head = ["layer", "features", "images", "directions", "purity of units", "of directions", "Cliff's delta"]
+        live = sorted(values(rows, key, "live"))
+        number = f"{live[0]:g}" if live[0] == live[-1] else f"{live[0]:g} to {live[-1]:g}"
+        lines.append([tap, features, top, control, number, *cells, delta, f"{found} of {len(rows)}", *before, chance])
+    head = ["layer", "features", "images", "directions", "live units", "purity of units", "of directions"]
+    head += ["Cliff's delta"]
     head += ["p <= 0.05", "units, untrained", "directions, untrained", "chance"]
     accuracy = spread([row.metrics["accuracy"] for row in rows])
     return f"{data.replace('_', '-')}, test accuracy {accuracy}:\n\n{table(head, lines)}"

@@ -37,9 +37,8 @@ SCORES = {
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables of each data set and the figure."""
-    parts = [
-        f"{described(rows)}. Seeds: {len(rows[0].settings['seeds'])}; after ± is the half width of Student's 95 %."
-    ]
+    seeds = f"Seeds: {len(rows[0].settings['seeds'])}; after ± is the half width of Student's 95 % over them"
+    parts = [f"{described(rows)}. {seeds}, as are the bars of the figure."]
     grids = {data: Grid.of(rows, data) for data in data_sets(rows)}
     parts.append(f"![{FIGURE}](dose.svg)")
     for data, grid in grids.items():

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainables.attacks import overfitted, pgd_accuracy
 from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
-from trainables.data.augmentation import Augmentation, augment
+from trainables.data.augmentation.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
 from trainables.data.class_names import class_names
 from trainables.engine.checkpoint import Checkpoint

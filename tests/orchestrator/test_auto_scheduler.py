@@ -12,8 +12,8 @@ from orchestrator.errors import SpecError
 from orchestrator.planning.extension import Wish, extension
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
+from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule
 from orchestrator.scheduling.registry import rung_schedule_of
-from orchestrator.scheduling.rung_schedule import RungSchedule
 from orchestrator.simulation.surrogate import Surrogate
 from orchestrator.simulation.tables import load_table
 from orchestrator.simulation.whole_search import spec_for

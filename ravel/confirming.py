@@ -9,7 +9,7 @@ from orchestrator import changing
 if TYPE_CHECKING:
     from orchestrator.analysis.claims.claim import Claim
     from orchestrator.execution.progress import ProgressCallback
-    from orchestrator.planning.fork import Fork
+    from orchestrator.planning.changes.fork import Fork
     from orchestrator.state.sweep_folder import SweepFolder
     from trainables.evaluation.core.report import Report
 

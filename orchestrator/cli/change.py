@@ -24,7 +24,7 @@ from orchestrator.cli.shared.evaluation_options import (
 from orchestrator.errors import SpecError, quoted
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
 from orchestrator.orders.order import extend_order
-from orchestrator.planning.fork import Fork
+from orchestrator.planning.changes.fork import Fork
 from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, YamlError, dump_yaml, load_yaml
 

@@ -9,7 +9,7 @@ from orchestrator.analysis.forecast import forecast
 from orchestrator.analysis.replay import replay, what_if
 from orchestrator.decisions.trial_views import passes_per_epoch
 from orchestrator.errors import SpecError
-from orchestrator.planning.extension import Wish, extension
+from orchestrator.planning.changes.extension import Wish, extension
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule

@@ -13,7 +13,7 @@ from orchestrator.analysis.confirmation import evaluated, trials_by_configuratio
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.propose import propose
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.planning.fork import fresh_seeds
+from orchestrator.planning.changes.fork import fresh_seeds
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.points import first_points

@@ -18,7 +18,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.export import tables
 from orchestrator.export.history import SweepHistory, histories
 from orchestrator.export.optuna_storage import frozen_trials
-from orchestrator.planning.fork import confirmation, fork
+from orchestrator.planning.changes.fork import confirmation, fork
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of
 from orchestrator.state.events import SeedsDropped

@@ -52,7 +52,7 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     """
     from orchestrator.analysis.report.attaching import attach  # noqa: PLC0415
     from orchestrator.redaction import without_password  # noqa: PLC0415
-    from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
+    from orchestrator.tracking.store.store import tracking_uri  # noqa: PLC0415
     from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415  needs MLflow
 
     try:

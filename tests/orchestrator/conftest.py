@@ -41,7 +41,7 @@ from orchestrator.state.events import (
 )
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState, missing_ends, replaced_end
-from orchestrator.tracking.store import open_store
+from orchestrator.tracking.store.store import open_store
 from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
 from trainables.tasks.classifier.run import start

@@ -52,7 +52,7 @@ from orchestrator.state.events import (
 )
 from orchestrator.state.sweep_folder import SweepFolder, named
 from orchestrator.state.sweep_state import SweepState
-from orchestrator.tracking.store import open_store, tracking_uri
+from orchestrator.tracking.store.store import open_store, tracking_uri
 from orchestrator.tracking.tracker import Tracker
 
 RAVEL = Path(sys.executable).with_name("ravel")

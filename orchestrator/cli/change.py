@@ -188,7 +188,7 @@ def confirm(
 def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
     """Evaluate the models of a confirmation once, and print what follows."""
     from orchestrator.analysis.claims.claim_output import plain_claim, point_in_words, sentences, table_of  # noqa: PLC0415
-    from orchestrator.analysis.confirmation import evaluated  # noqa: PLC0415
+    from orchestrator.analysis.evaluation.confirmation import evaluated  # noqa: PLC0415
     from orchestrator.analysis.report.attaching import keep_claim  # noqa: PLC0415
 
     def send(report: Report, epoch: int, trial: str) -> None:

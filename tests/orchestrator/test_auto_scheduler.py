@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.analysis.forecast import forecast
+from orchestrator.analysis.forecast.forecast import forecast
 from orchestrator.analysis.replay import replay, what_if
 from orchestrator.decisions.trial_views import passes_per_epoch
 from orchestrator.errors import SpecError

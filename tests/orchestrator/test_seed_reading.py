@@ -8,7 +8,7 @@ from rich.console import Console
 
 from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.comparison_output import trials_table
-from orchestrator.analysis.forecast import expected_epochs, forecast
+from orchestrator.analysis.forecast.forecast import expected_epochs, forecast
 from orchestrator.analysis.leaderboard import best_lines, event_line, log_line, shown_parameters, table
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import progress, trials_over

@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.claim_file import save_claim
+from orchestrator.analysis.evaluation.claim_file import save_claim
 from orchestrator.analysis.report.report import report
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError, StorageError

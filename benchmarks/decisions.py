@@ -37,8 +37,8 @@ from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.scheduling.asha import Asha
-from orchestrator.scheduling.budgeted import BudgetedAsha
-from orchestrator.scheduling.rung_schedule import RungSchedule
+from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule
+from orchestrator.scheduling.budgeted.scheduler import BudgetedAsha
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.state.events import (
     AttemptStarted,

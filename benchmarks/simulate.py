@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.trial_views import passes_per_epoch
 from orchestrator.scheduling.asha import Asha, NoStopping
-from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule
+from orchestrator.scheduling.budgeted.scheduler import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.rung_decision import RungDecision
-from orchestrator.scheduling.rung_schedule import RungSchedule
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, Outcome, simulate
 from orchestrator.simulation.tables import load_table

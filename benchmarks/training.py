@@ -32,7 +32,7 @@ from torch.nn import functional
 from trainables._torchvision import import_torchvision
 from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
-from trainables.engine.optimization import learning_rate
+from trainables.engine.optimization.optimization import learning_rate
 from trainables.engine.placement import resolve_device
 from trainables.evaluation.core.prediction import logits
 from trainables.evaluation.core.validation import validate

@@ -15,10 +15,10 @@ from orchestrator.orders.answers import answer
 from orchestrator.orders.book import book_of, submit, unanswered
 from orchestrator.orders.order import extend_order, stop_order
 from orchestrator.orders.waiting import wait_for_answer
-from orchestrator.planning.fork import Fork, further_points
-from orchestrator.planning.fork import confirmation as planned_confirmation
-from orchestrator.planning.fork import fork as planned_fork
-from orchestrator.planning.original import require_original
+from orchestrator.planning.changes.fork import Fork, further_points
+from orchestrator.planning.changes.fork import confirmation as planned_confirmation
+from orchestrator.planning.changes.fork import fork as planned_fork
+from orchestrator.planning.changes.original import require_original
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.log_segments import end_of
 from orchestrator.state.sweep_folder import reference

@@ -9,7 +9,7 @@ from orchestrator import changing
 if TYPE_CHECKING:
     from orchestrator.analysis.claims.claim import Claim
     from orchestrator.execution.progress import ProgressCallback
-    from orchestrator.planning.fork import Fork
+    from orchestrator.planning.changes.fork import Fork
     from orchestrator.state.sweep_folder import SweepFolder
     from trainables.evaluation.core.report import Report
 
@@ -22,7 +22,7 @@ def claim_of(
     Raises:
         OrchestratorError: as ``ravel.launch``; or a trial is not over, or the control has no value of a seed.
     """
-    from orchestrator.analysis.confirmation import evaluated  # noqa: PLC0415  imports torch when it evaluates
+    from orchestrator.analysis.evaluation.confirmation import evaluated  # noqa: PLC0415  imports torch when it evaluates
     from orchestrator.analysis.report.attaching import keep_claim  # noqa: PLC0415
     from orchestrator.cli.shared.evaluation_options import send_report  # noqa: PLC0415
     from trainables.evaluation.core.results import no_progress  # noqa: PLC0415  imports torch

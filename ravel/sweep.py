@@ -23,7 +23,7 @@ from orchestrator.cli.shared.live_display import overview
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.export import registry
 from orchestrator.orders.order import extend_order
-from orchestrator.planning.fork import Fork
+from orchestrator.planning.changes.fork import Fork
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_lock import is_held

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 PACKAGES = ("orchestrator", "ravel", "search_spaces", "trainables")
 BIN = Path(sys.executable).parent
 EVALUATION = "trainables.evaluation"
+MOST_MODULES = 15
 
 
 def run(*command, cwd):
@@ -114,6 +116,27 @@ def test_a_module_without_a_layer_breaks_the_contract(package, copy):
     code, output = run("lint-imports", "--no-cache", cwd=copy)
     assert code == 1
     assert "newcomer" in output
+
+
+def crowded(root):
+    """Return the number of modules of each room that has too many."""
+    modules = (path for package in PACKAGES for path in (root / package).rglob("*.py") if path.name != "__init__.py")
+    rooms = Counter(path.parent.relative_to(root).as_posix() for path in modules)
+    return {room: number for room, number in rooms.items() if number > MOST_MODULES}
+
+
+def test_no_room_has_more_than_fifteen_modules(repository):
+    assert crowded(repository) == {}
+
+
+@pytest.mark.parametrize("room", ["orchestrator/state", "ravel", "search_spaces", "trainables/evaluation/core"])
+def test_a_module_too_many_for_its_room_is_caught(room, copy):
+    present = {path.name for path in (copy / room).glob("*.py")} - {"__init__.py"}
+    for number in range(MOST_MODULES - len(present)):
+        (copy / room / f"newcomer_{number}.py").write_text("NAME = 1\n")
+    assert crowded(copy) == {}
+    (copy / room / "one_too_many.py").write_text("NAME = 1\n")
+    assert crowded(copy) == {room: MOST_MODULES + 1}
 
 
 @pytest.mark.parametrize(

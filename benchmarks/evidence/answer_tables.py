@@ -115,7 +115,7 @@ def _tests(claims: Sequence[Claim]) -> str:
     """
     groups: dict[str, list[str]] = {}
     for claim in claims:
-        about = f"{claim.about}, {claim.caveat}" if claim.caveat else claim.about
+        about = f"{claim.about}: {claim.caveat}" if claim.caveat else claim.about
         groups.setdefault(_verdict(claim), []).append(about)
     return "; ".join(
         conclusion if conclusion == UNMEASURED else f"{conclusion} ({'; '.join(about)})"

@@ -15,6 +15,8 @@ DEPTHS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5e
 """Colours from the input on; the last two are for what is not a block."""
 KINDS = ("#222222", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#1b9e77")
 """Colours of a baseline and of treatments: each of the first two with its control in the lighter colour."""
+BAND = 0.15
+"""Opacity of a band: lines and other bands show through."""
 
 
 class Point(NamedTuple):
@@ -26,12 +28,16 @@ class Point(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Points under a name, which has one colour in all panels; a dashed line for controls and limits."""
+    """Points under a name, which has one colour in all panels; a dashed line for controls and limits.
+
+    Intervals are bars, or one light band where many points follow each other.
+    """
 
     name: str
     points: Sequence[Point]
     colour: str
     dashed: bool = False
+    has_band: bool = False
 
 
 class Axis(NamedTuple):
@@ -71,6 +77,33 @@ class Panel(NamedTuple):
     lines: Sequence[Line]
 
 
+class _Frame(NamedTuple):
+    """Place of a panel in the figure, in pixels."""
+
+    panel: Panel
+    left: int
+    top: int
+    width: int
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.top + HEIGHT
+
+    def across(self, x: float) -> float:
+        return self.left + self.panel.x.share(x) * self.width
+
+    def up(self, y: float) -> float:
+        return self.bottom - self.panel.y.share(y) * HEIGHT
+
+    def path(self, places: Sequence[tuple[float, float]]) -> str:
+        """Return a path through places on both axes."""
+        return "M" + "L".join(f"{self.across(x):.1f},{self.up(y):.1f}" for x, y in places)
+
+
 def figure(panels: Sequence[Panel], *, words: str, columns: int = 3) -> str:
     """Return the panels as SVG on a white ground; `words` say what is shown, for those who cannot see it."""
     columns, frame = min(columns, len(panels)), max(map(_width, panels))
@@ -88,7 +121,8 @@ def figure(panels: Sequence[Panel], *, words: str, columns: int = 3) -> str:
     ]
     for number, panel in enumerate(panels):
         left, top = LEFT + number % columns * (LEFT + frame), TOP + number // columns * (TOP + HEIGHT + FOOT)
-        parts += _panel(panel, left, top, frame)
+        own = _Frame(panel, left, top, frame)
+        parts += [*_axes(own), *_lines(own)]
     for number, line in enumerate(names.values()):
         left, middle = LEFT + number % entries * entry, foot + number // entries * LEGEND + 8
         parts += [_stroke(f"M{left:g},{middle}h22", line), _text(left + 28, middle + 4, line.name)]
@@ -111,34 +145,43 @@ def _width(panel: Panel) -> int:
     return math.ceil(max([WIDTH, *(pixels / share for share, pixels in between if share)]))
 
 
-def _panel(panel: Panel, left: int, top: int, width: int) -> list[str]:
-    right, bottom = left + width, top + HEIGHT
-
-    def across(x: float) -> float:
-        return left + panel.x.share(x) * width
-
-    def up(y: float) -> float:
-        return bottom - panel.y.share(y) * HEIGHT
-
+def _axes(frame: _Frame) -> list[str]:
+    panel, left, top, right, bottom = frame.panel, frame.left, frame.top, frame.right, frame.bottom
     parts = [_text(left, top - 10, panel.title, weight="bold")]
     for value, text in panel.y.marks:
-        parts.append(f'<path d="M{left},{up(value):.1f}H{right}" stroke="#ddd"/>')
-        parts.append(_text(left - 6, up(value) + 4, text, anchor="end"))
+        parts.append(f'<path d="M{left},{frame.up(value):.1f}H{right}" stroke="#ddd"/>')
+        parts.append(_text(left - 6, frame.up(value) + 4, text, anchor="end"))
     for value, text in panel.x.marks:
-        parts.append(f'<path d="M{across(value):.1f},{bottom}v4" stroke="#888"/>')
-        parts.append(_text(across(value), bottom + 16, text, anchor="middle"))
+        parts.append(f'<path d="M{frame.across(value):.1f},{bottom}v4" stroke="#888"/>')
+        parts.append(_text(frame.across(value), bottom + 16, text, anchor="middle"))
     parts.append(f'<path d="M{left},{bottom}H{right}" stroke="#888"/>')
     parts.append(_text((left + right) / 2, bottom + 32, panel.x.title, anchor="middle"))
     middle = (top + bottom) / 2
     turned = f' transform="rotate(-90 {left - 42} {middle:g})"'
     parts.append(_text(left - 42, middle, panel.y.title, anchor="middle", more=turned))
-    for line in panel.lines:
-        parts.append(_stroke("M" + "L".join(f"{across(own.x):.1f},{up(own.y):.1f}" for own in line.points), line))
-        for own in line.points:
-            if own.half:
-                ends = f"M{across(own.x):.1f},{up(own.y - own.half):.1f}V{up(own.y + own.half):.1f}"
-                parts.append(f'<path d="{ends}" stroke="{line.colour}"/>')
     return parts
+
+
+def _lines(frame: _Frame) -> list[str]:
+    """Return all bands, and over them the lines with their bars, so that no band hides a line."""
+    lines = frame.panel.lines
+    parts = [_band(frame, line) for line in lines if line.has_band]
+    for line in lines:
+        parts.append(_stroke(frame.path([(own.x, own.y) for own in line.points]), line))
+        parts += [_bar(frame, own, line.colour) for own in line.points if own.half and not line.has_band]
+    return parts
+
+
+def _band(frame: _Frame, line: Line) -> str:
+    """Return the area between the upper ends of the intervals and, backwards, the lower ones."""
+    ends = [(own.x, own.y + own.half) for own in line.points]
+    ends += [(own.x, own.y - own.half) for own in reversed(line.points)]
+    return f'<path d="{frame.path(ends)}Z" fill="{line.colour}" fill-opacity="{BAND}"/>'
+
+
+def _bar(frame: _Frame, point: Point, colour: str) -> str:
+    ends = f"M{frame.across(point.x):.1f},{frame.up(point.y - point.half):.1f}V{frame.up(point.y + point.half):.1f}"
+    return f'<path d="{ends}" stroke="{colour}"/>'
 
 
 def _stroke(path: str, line: Line) -> str:

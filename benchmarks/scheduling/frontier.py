@@ -42,7 +42,7 @@ from simulate import (
 )
 
 from orchestrator.analysis.audit import spearman
-from orchestrator.scheduling.rung_schedule import DESIGNS, NEWEST, places
+from orchestrator.scheduling.budgeted.rung_schedule import DESIGNS, NEWEST, places
 
 FRONTIER = Path(__file__).parent / "tables" / "frontier.jsonl"
 GRACES, FACTORS = (1, 2, 3, 4, 6, 9), (2, 3, 4, 8)

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from orchestrator.scheduling.rung_schedule import places
+from orchestrator.scheduling.budgeted.rung_schedule import places
 from orchestrator.scheduling.rungs import rungs
 
 EPOCHS, TRIALS, DRAWS = 27, 64, 1_500

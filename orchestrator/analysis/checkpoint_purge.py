@@ -15,7 +15,7 @@ from orchestrator.execution.checkpoints.deletion import all_dropped, delete, lef
 from orchestrator.execution.checkpoints.orphans import orphans
 from orchestrator.formatting import shown_bytes
 from orchestrator.orders.order import author
-from orchestrator.planning.original import require_original
+from orchestrator.planning.changes.original import require_original
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import CheckpointsDropped
 from orchestrator.state.s3_mirror import Mirror, pull

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from orchestrator.errors import MAX_LINE_LENGTH, StorageError, cut, visible
 from orchestrator.orders.book import Unreadable, book_of, unanswered
-from orchestrator.planning.extension import differences, shown_value
+from orchestrator.planning.changes.extension import differences, shown_value
 from orchestrator.state.events import OrderAccepted
 
 if TYPE_CHECKING:

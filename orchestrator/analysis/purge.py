@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchestratorError, SweepLocked
-from orchestrator.planning.original import require_original
+from orchestrator.planning.changes.original import require_original
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_folder import reference, require_writable
 from orchestrator.state.sweep_lock import acquire, is_held

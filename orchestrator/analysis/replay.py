@@ -17,9 +17,9 @@ from orchestrator.planning.loading import override
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.planning.provenance import find_own_code
 from orchestrator.planning.seeds import seed_index_of
+from orchestrator.scheduling.budgeted.rung_schedule import NEWEST
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
-from orchestrator.scheduling.rung_schedule import NEWEST
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.state.events import (
     AttemptFailed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.audit import Audit, audit
 from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
-from orchestrator.planning.extension import in_force
+from orchestrator.planning.changes.extension import in_force
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.planning.provenance import find_code, uses_own_code
 from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from orchestrator.analysis.forecast import expected_epochs
+from orchestrator.analysis.forecast.forecast import expected_epochs
 from orchestrator.analysis.sweep_counts import ENDED, SweepCounts
 from orchestrator.scheduling.asha import Asha, NoStopping
-from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.budgeted.scheduler import BudgetedAsha
 from orchestrator.scheduling.population import Pbt
 from orchestrator.state.sweep_state import OVER
 

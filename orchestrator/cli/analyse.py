@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.analysis.evaluation_output import plain, show, show_matrix, write
-from orchestrator.analysis.evaluation_target import find_target, subject_of, target_of
+from orchestrator.analysis.evaluation.output import plain, show, show_matrix, write
+from orchestrator.analysis.evaluation.target import find_target, subject_of, target_of
 from orchestrator.analysis.replay_output import replay_text, what_if_text
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.shared.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweep

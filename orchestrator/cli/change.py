@@ -24,7 +24,7 @@ from orchestrator.cli.shared.evaluation_options import (
 from orchestrator.errors import SpecError, quoted
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
 from orchestrator.orders.order import extend_order
-from orchestrator.planning.fork import Fork
+from orchestrator.planning.changes.fork import Fork
 from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, YamlError, dump_yaml, load_yaml
 
@@ -188,7 +188,7 @@ def confirm(
 def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
     """Evaluate the models of a confirmation once, and print what follows."""
     from orchestrator.analysis.claims.claim_output import plain_claim, point_in_words, sentences, table_of  # noqa: PLC0415
-    from orchestrator.analysis.confirmation import evaluated  # noqa: PLC0415
+    from orchestrator.analysis.evaluation.confirmation import evaluated  # noqa: PLC0415
     from orchestrator.analysis.report.attaching import keep_claim  # noqa: PLC0415
 
     def send(report: Report, epoch: int, trial: str) -> None:

@@ -125,7 +125,7 @@ def _compare_sweeps(results: list[SweepResult], *, epoch: int | None, is_single:
 def _runs_of(result: SweepResult) -> Cursor:
     """Return the MLflow runs that this machine sent; if it sent none, those that MLflow has from another machine."""
     from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
-    from orchestrator.tracking.store import look_up  # noqa: PLC0415
+    from orchestrator.tracking.store.store import look_up  # noqa: PLC0415
 
     sent = Cursor.load(result.folder.cursor)
     cursor = sent if sent.runs else look_up(result.plan)

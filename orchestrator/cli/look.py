@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator.analysis.checkpoint_sizes import checkpoint_sizes, free_on_disk, room_line, size_line
 from orchestrator.analysis.comparison.comparison import compare as compare_at
 from orchestrator.analysis.comparison.epochs import epoch_of_best
+from orchestrator.analysis.forecast.checkpoint_sizes import checkpoint_sizes, free_on_disk, room_line, size_line
 from orchestrator.analysis.leaderboard import (
     by_epoch,
     comparison_of_best,
@@ -41,8 +41,8 @@ from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 from orchestrator.storage.locations import expanded, is_remote
 
 if TYPE_CHECKING:
-    from orchestrator.analysis.checkpoint_sizes import CheckpointSizes
     from orchestrator.analysis.comparison.comparison import Comparison
+    from orchestrator.analysis.forecast.checkpoint_sizes import CheckpointSizes
     from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.scheduling.configurations import Configuration
     from orchestrator.spec.objective import Objective

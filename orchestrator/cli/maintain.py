@@ -17,8 +17,8 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.shared.arguments import RESULTS, Address, AsJson, Set, StorageFolder, Sweep, complete_spec
 from orchestrator.errors import OrchestratorError, SpecError, SweepLocked, quoted
 from orchestrator.execution.cluster.addresses import chosen_address
+from orchestrator.planning.changes.original import require_original
 from orchestrator.planning.loading import load_spec
-from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import tracking_store
 from orchestrator.state.s3_mirror import Mirror
 from orchestrator.state.sweep_folder import reference, require_writable
@@ -52,7 +52,7 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     """
     from orchestrator.analysis.report.attaching import attach  # noqa: PLC0415
     from orchestrator.redaction import without_password  # noqa: PLC0415
-    from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
+    from orchestrator.tracking.store.store import tracking_uri  # noqa: PLC0415
     from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415  needs MLflow
 
     try:

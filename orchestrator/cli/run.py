@@ -35,7 +35,7 @@ from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
 
 if TYPE_CHECKING:
-    from orchestrator.analysis.forecast import Forecast
+    from orchestrator.analysis.forecast.forecast import Forecast
     from orchestrator.analysis.result import SweepResult
     from orchestrator.spec.model import SweepSpec
 
@@ -87,8 +87,8 @@ def plan(
     Print how many trials reach each rung, the epochs, the time, MLflow's rows and the size of the checkpoints. Refuse
     a sweep that cannot run.
     """
-    from orchestrator.analysis import forecast  # noqa: PLC0415  trains a trial for two epochs
-    from orchestrator.analysis.batch_forecast import batch_forecast  # noqa: PLC0415
+    from orchestrator.analysis.forecast import forecast  # noqa: PLC0415  trains a trial for two epochs
+    from orchestrator.analysis.forecast.batches import batch_forecast  # noqa: PLC0415
     from orchestrator.execution import preflight  # noqa: PLC0415
     from orchestrator.scheduling.registry import pauses  # noqa: PLC0415
 

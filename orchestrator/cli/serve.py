@@ -35,7 +35,7 @@ def ui(
     """Serve MLflow's pages on this machine, until Ctrl-C."""
     from orchestrator.mlflow_server import host_check, processes  # noqa: PLC0415
     from orchestrator.redaction import without_password  # noqa: PLC0415
-    from orchestrator.tracking.store import store_here, tracking_uri  # noqa: PLC0415
+    from orchestrator.tracking.store.store import store_here, tracking_uri  # noqa: PLC0415
 
     uri = (
         tracking_uri(SweepResult.read(find_sweep(folder, sweep)).plan)

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.budget import BudgetUse
-from orchestrator.planning.extension import extended
+from orchestrator.planning.changes.extension import extended
 from orchestrator.planning.seeds import configuration_in, configuration_of
 from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.rung_decision import RungDecision

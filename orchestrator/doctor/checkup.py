@@ -17,7 +17,7 @@ from orchestrator.planning.loading import load_spec
 from orchestrator.planning.plan import tracking_store
 from orchestrator.state.sweep_folder import DEFAULT_STORAGE
 from orchestrator.storage.locations import is_remote
-from orchestrator.tracking.store import store_here
+from orchestrator.tracking.store.store import store_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

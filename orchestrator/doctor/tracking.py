@@ -14,7 +14,7 @@ from orchestrator.doctor.folders import clock_finding, skew
 from orchestrator.doctor.packages import installed
 from orchestrator.mlflow_server.host_check import is_loopback
 from orchestrator.redaction import server_address, without_password
-from orchestrator.tracking import reachable
+from orchestrator.tracking.store import reachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

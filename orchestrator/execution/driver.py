@@ -29,9 +29,9 @@ from orchestrator.execution.signals import Ended, Leave, StopSignals
 from orchestrator.execution.sweep_end import close, has_orders, has_work, raise_if_interrupted
 from orchestrator.execution.trials.loop_thread import LoopThread
 from orchestrator.planning.batch_choice import batch_of, trials_at_once
+from orchestrator.planning.changes.extension import in_force
+from orchestrator.planning.changes.original import require_original
 from orchestrator.planning.declared_metrics import declared_metrics
-from orchestrator.planning.extension import in_force
-from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import check_spec

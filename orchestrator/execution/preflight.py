@@ -32,7 +32,7 @@ from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.simulation.imagined_sweep import decider_problems
 from orchestrator.state.sweep_lookup import try_out
 from orchestrator.storage.locations import expanded, is_remote
-from orchestrator.tracking import reachable
+from orchestrator.tracking.store import reachable
 from trainables.config.trial import TrialConfig
 from trainables.errors import TrainableError
 from trainables.tasks.function.config import FunctionConfig

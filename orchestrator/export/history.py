@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.comparison.comparison import compare
-from orchestrator.planning.extension import in_force
+from orchestrator.planning.changes.extension import in_force
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.planning.seeds import configuration_of, searched_state
 from orchestrator.state.event_log import read_events

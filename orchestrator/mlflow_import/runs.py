@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import OrchestratorError, SpecError, quoted
 from orchestrator.redaction import without_password
-from orchestrator.tracking.mlflow_errors import store_errors
-from orchestrator.tracking.store import open_store, refuse_deleted
+from orchestrator.tracking.store.mlflow_errors import store_errors
+from orchestrator.tracking.store.store import open_store, refuse_deleted
 from search_spaces import Fixed, Problem, adopt
 from search_spaces.errors import suggestion
 from trainables.config.trial import TrialConfig

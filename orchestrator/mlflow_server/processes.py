@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.mlflow_server.host_check import allowed_names, allowed_origins
 from orchestrator.mlflow_server.team import ADMIN, STORE, kept_secret
-from orchestrator.tracking.sqlite import count_rows, store_file, use_wal
-from orchestrator.tracking.store import open_store
+from orchestrator.tracking.store.sqlite import count_rows, store_file, use_wal
+from orchestrator.tracking.store.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,8 +15,8 @@ from orchestrator.errors import PreflightError, SpecError
 from orchestrator.mlflow_server.host_check import check_port, http_address, is_loopback
 from orchestrator.redaction import without_password
 from orchestrator.storage.atomic_files import write_atomically
-from orchestrator.tracking.reachable import PERCENT, database_problem
-from orchestrator.tracking.sqlite import store_file, use_wal
+from orchestrator.tracking.store.reachable import PERCENT, database_problem
+from orchestrator.tracking.store.sqlite import store_file, use_wal
 from search_spaces.errors import Problem
 
 if TYPE_CHECKING:

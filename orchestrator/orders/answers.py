@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.decisions.budget import BudgetUse
 from orchestrator.errors import SpecError, quoted
 from orchestrator.orders.book import Unreadable
-from orchestrator.planning.extension import extension
+from orchestrator.planning.changes.extension import extension
 from orchestrator.planning.fields import did_you_mean
 from orchestrator.state.events import OrderAccepted, OrderRefused
 from orchestrator.state.sweep_state import OVER

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.errors import SpecError, quoted
-from orchestrator.planning.extension import Wish, num_points
+from orchestrator.planning.changes.extension import Wish, num_points
 from orchestrator.state.events import Action
 from search_spaces import Problem
 

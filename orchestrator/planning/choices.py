@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.spec.trial_costs import passes_of
 
 if TYPE_CHECKING:
-    from orchestrator.scheduling.rung_schedule import RungSchedule
+    from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule
     from orchestrator.spec.model import SweepSpec
 
 RANDOM_SHARE = 0.5

@@ -35,10 +35,10 @@ from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
 from orchestrator.redaction import one_line
+from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule, unusual
 from orchestrator.scheduling.protocol import Scheduler
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
-from orchestrator.scheduling.rung_schedule import RungSchedule, unusual
 from orchestrator.spec.model import SweepSpec
 from orchestrator.state.folder_identity import record
 from orchestrator.state.migrations import plan_of_format_1, with_older_defaults

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import Asha, NoStopping
-from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.budgeted.rung_schedule import DESIGNS, FIXED, NEWEST, RungSchedule
+from orchestrator.scheduling.budgeted.scheduler import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.own_scheduler import own_scheduler, promotes
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.population import Pbt, interval_of
-from orchestrator.scheduling.rung_schedule import DESIGNS, FIXED, NEWEST, RungSchedule
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.spec.baseline import baseline_of, complete
 from orchestrator.spec.trial_costs import mean_passes_of, passes_of, passes_of_point

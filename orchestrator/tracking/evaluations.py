@@ -11,9 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.note import FIGURES
-from orchestrator.tracking.store import open_store, refuse_deleted, store_here, tracking_uri
+from orchestrator.tracking.store.mlflow_errors import store_errors
+from orchestrator.tracking.store.store import open_store, refuse_deleted, store_here, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

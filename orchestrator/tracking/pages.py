@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.redaction import server_address
-from orchestrator.tracking.reachable import login
-from orchestrator.tracking.store import tracking_uri
+from orchestrator.tracking.store.reachable import login
+from orchestrator.tracking.store.store import tracking_uri
 from orchestrator.tracking.views import supports_views, views
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from orchestrator.errors import OrchestratorError, SpecError, quoted
 from orchestrator.formatting import shown
 from orchestrator.planning.provenance import find_code, uses_own_code
 from orchestrator.state.sweep_folder import reference
-from orchestrator.tracking.mlflow_errors import store_errors
-from orchestrator.tracking.store import open_store, refuse_deleted, tracking_uri
+from orchestrator.tracking.store.mlflow_errors import store_errors
+from orchestrator.tracking.store.store import open_store, refuse_deleted, tracking_uri
 from search_spaces import Problem
 
 if TYPE_CHECKING:

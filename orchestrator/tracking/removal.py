@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.redaction import without_password
-from orchestrator.tracking.store import open_store, search, tracking_uri
+from orchestrator.tracking.store.store import open_store, search, tracking_uri
 from orchestrator.tracking.views import views
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from orchestrator.redaction import without_password
 from orchestrator.state.log_segments import end_of
 from orchestrator.tracking.cursor import Cursor
-from orchestrator.tracking.mlflow_errors import store_errors
-from orchestrator.tracking.store import open_store, tracking_uri
+from orchestrator.tracking.store.mlflow_errors import store_errors
+from orchestrator.tracking.store.store import open_store, tracking_uri
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan

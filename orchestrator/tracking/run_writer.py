@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from orchestrator.planning.seeds import searched_state
 from orchestrator.redaction import one_line
 from orchestrator.tracking import note, runs, views
-from orchestrator.tracking.sqlite import count_rows
-from orchestrator.tracking.store import tracking_uri
+from orchestrator.tracking.store.sqlite import count_rows
+from orchestrator.tracking.store.store import tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

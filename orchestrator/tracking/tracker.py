@@ -33,8 +33,8 @@ from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.run_writer import RunGone, RunWriter
-from orchestrator.tracking.sqlite import use_wal
-from orchestrator.tracking.store import experiment_of, open_store, refuse_deleted, search, tracking_uri
+from orchestrator.tracking.store.sqlite import use_wal
+from orchestrator.tracking.store.store import experiment_of, open_store, refuse_deleted, search, tracking_uri
 from orchestrator.tracking.superseded import set_aside
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ import importlib
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +28,14 @@ def evidence():
     """Return the command's module."""
     with imports_from(EVIDENCE) as imported:
         yield imported("evidence")
+
+
+@pytest.fixture
+def dose(evidence):
+    """Return the modules of the section on doses."""
+    parts = ("doses", "grid", "page", "questions")
+    own = {name: importlib.import_module(f"sections.dose.{name}") for name in parts}
+    return SimpleNamespace(section=evidence.load("dose"), evidence=evidence, **own)
 
 
 @pytest.fixture(scope="module")

@@ -271,7 +271,7 @@ def test_a_claim_over_seeds_alone_and_its_caveat_stand_in_the_table(evidence):
     )
     check = questions.Expected("check", expected.of)
     claims = questions.claims_of([questions.Question("", [check], [expected])], ())
-    assert "agrees over seeds alone (digits, asked after the measurement)" in evidence.claims_table({"one": claims})
+    assert "agrees over seeds alone (digits: asked after the measurement)" in evidence.claims_table({"one": claims})
 
 
 DOCUMENTED = (

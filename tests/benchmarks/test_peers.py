@@ -15,7 +15,7 @@ from orchestrator.spec.baseline import baseline_of
 from trainables.config.optimizer import OptimizerConfig
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.data import load_splits
-from trainables.engine.optimization import learning_rate
+from trainables.engine.optimization.optimization import learning_rate
 from trainables.mixup import Mix
 from trainables.models import build
 from trainables.regularizers.resolved_methods import Draws, Methods

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.replay import replay
 from orchestrator.decisions.trial_views import passes_per_epoch
 from orchestrator.errors import StorageError
-from orchestrator.planning.extension import extended, in_force
+from orchestrator.planning.changes.extension import extended, in_force
 from orchestrator.planning.seeds import searched_state
-from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.budgeted.scheduler import BudgetedAsha
 from orchestrator.state.events import (
     CheckpointSaved,
     CheckpointsDropped,

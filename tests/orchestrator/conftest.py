@@ -21,7 +21,7 @@ from orchestrator.decisions.trial_views import DecisionState, levels_after
 from orchestrator.execution import driver, order_desk
 from orchestrator.orders.acts import NoWorkers, carry_out, settle
 from orchestrator.orders.answers import answer
-from orchestrator.planning.extension import in_force
+from orchestrator.planning.changes.extension import in_force
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.trial_configs import trial_config
@@ -41,7 +41,7 @@ from orchestrator.state.events import (
 )
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState, missing_ends, replaced_end
-from orchestrator.tracking.store import open_store
+from orchestrator.tracking.store.store import open_store
 from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
 from trainables.tasks.classifier.run import start

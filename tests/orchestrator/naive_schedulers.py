@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 from statistics import fmean, median
 
 from orchestrator.scheduling.asha import Asha, NoStopping
-from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.budgeted.scheduler import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import FIRST_CEILING, NOISE_PERCENTILE, Pasha
 from orchestrator.scheduling.population import Pbt

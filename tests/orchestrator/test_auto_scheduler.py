@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.analysis.forecast import forecast
+from orchestrator.analysis.forecast.forecast import forecast
 from orchestrator.analysis.replay import replay, what_if
 from orchestrator.decisions.trial_views import passes_per_epoch
 from orchestrator.errors import SpecError
-from orchestrator.planning.extension import Wish, extension
+from orchestrator.planning.changes.extension import Wish, extension
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
+from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule
 from orchestrator.scheduling.registry import rung_schedule_of
-from orchestrator.scheduling.rung_schedule import RungSchedule
 from orchestrator.simulation.surrogate import Surrogate
 from orchestrator.simulation.tables import load_table
 from orchestrator.simulation.whole_search import spec_for

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.budgeted import BudgetedAsha
-from orchestrator.scheduling.rung_schedule import DESIGNS, RungSchedule, cost, places
+from orchestrator.scheduling.budgeted.rung_schedule import DESIGNS, RungSchedule, cost, places
+from orchestrator.scheduling.budgeted.scheduler import BudgetedAsha
 from orchestrator.scheduling.rungs import spaced
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews

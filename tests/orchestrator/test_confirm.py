@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator import changing
-from orchestrator.analysis.claim_file import load_claim
 from orchestrator.analysis.claims.claim_output import plain_claim
-from orchestrator.analysis.confirmation import evaluated, trials_by_configuration
+from orchestrator.analysis.evaluation.claim_file import load_claim
+from orchestrator.analysis.evaluation.confirmation import evaluated, trials_by_configuration
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.propose import propose
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.planning.fork import fresh_seeds
+from orchestrator.planning.changes.fork import fresh_seeds
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.points import first_points
@@ -353,7 +353,7 @@ def test_a_confirmation_from_python_is_that_of_the_command(search, ravel, monkey
     assert dump_yaml(planned.document()) == out.rstrip("\n") + "\n"
     launched = []
     monkeypatch.setattr("orchestrator.launching.launch", lambda spec, **_: launched.append((spec, _["parent"])))
-    monkeypatch.setattr("orchestrator.analysis.confirmation.evaluated", lambda *_, **__: "claim")
+    monkeypatch.setattr("orchestrator.analysis.evaluation.confirmation.evaluated", lambda *_, **__: "claim")
     monkeypatch.setattr("orchestrator.analysis.report.attaching.keep_claim", lambda *_, **__: None)
     assert open_sweep(search.path).confirm(**keywords) == "claim"
     monkeypatch.setattr("orchestrator.cli.change._claim", lambda *_, **__: None)
@@ -386,7 +386,7 @@ def test_a_confirmation_from_python_trains_evaluates_and_returns_its_claim_once_
 
 def test_further_seeds_from_python_are_the_order_of_the_command(confirmed, monkeypatch):
     monkeypatch.setattr("orchestrator.launching.resume", lambda folder, **_: SweepResult.read(folder))
-    monkeypatch.setattr("orchestrator.analysis.confirmation.evaluated", lambda *_, **__: "claim")
+    monkeypatch.setattr("orchestrator.analysis.evaluation.confirmation.evaluated", lambda *_, **__: "claim")
     monkeypatch.setattr("orchestrator.analysis.report.attaching.keep_claim", lambda *_, **__: None)
     assert open_sweep(confirmed.path).confirm(seeds="+2") == "claim"
     (order,) = confirmed.path.rglob("orders/*.json")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.analysis import forecast
-from orchestrator.analysis.checkpoint_sizes import checkpoint_sizes, room_line, size_line
+from orchestrator.analysis.forecast import forecast
+from orchestrator.analysis.forecast.checkpoint_sizes import checkpoint_sizes, room_line, size_line
 from orchestrator.execution import preflight
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan

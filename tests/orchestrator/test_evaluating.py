@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from orchestrator.analysis.evaluation_target import find_target, subject_of
+from orchestrator.analysis.evaluation.target import find_target, subject_of
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
 from trainables.engine import checkpoint
 

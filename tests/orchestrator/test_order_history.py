@@ -16,7 +16,7 @@ from orchestrator.cli.main import app
 from orchestrator.cli.shared.live_display import live_view
 from orchestrator.orders.book import submit
 from orchestrator.orders.order import extend_order, stop_order
-from orchestrator.planning.fork import fork
+from orchestrator.planning.changes.fork import fork
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.state.sweep_folder import SweepFolder
 

@@ -11,7 +11,7 @@ from orchestrator.analysis.replay import replay
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.orders.answers import answer
 from orchestrator.orders.order import Order
-from orchestrator.planning.extension import extended, in_force
+from orchestrator.planning.changes.extension import extended, in_force
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import (

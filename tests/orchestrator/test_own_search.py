@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from orchestrator.analysis.forecast import expected_epochs, forecast
+from orchestrator.analysis.forecast.forecast import expected_epochs, forecast
 from orchestrator.analysis.replay import replay
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import progress

@@ -19,7 +19,7 @@ from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.execution.trials.starting_point import parent_checkpoint
 from orchestrator.execution.tune.searcher import LogSearcher
 from orchestrator.orders.order import Order
-from orchestrator.planning.fork import confirmation, fork
+from orchestrator.planning.changes.fork import confirmation, fork
 from orchestrator.planning.loading import parse_spec
 from orchestrator.scheduling.population import Pbt
 from orchestrator.scheduling.trial_views import TrialView, TrialViews

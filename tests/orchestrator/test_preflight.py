@@ -21,8 +21,8 @@ from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.validation import NUM_SAMPLES
 from orchestrator.redaction import without_password
 from orchestrator.spec.model import Resources, SweepSpec
-from orchestrator.tracking import reachable
-from orchestrator.tracking.reachable import VARIABLES, Login
+from orchestrator.tracking.store import reachable
+from orchestrator.tracking.store.reachable import VARIABLES, Login
 from search_spaces import SearchSpace, catalog
 from trainables.config.trial import TrialConfig
 from trainables.tasks.registry import task_of

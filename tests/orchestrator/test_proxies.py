@@ -9,9 +9,9 @@ from orchestrator.errors import OrchestratorError, StorageError
 from orchestrator.storage.locations import Location
 from orchestrator.storage.proxies import proxy_note
 from orchestrator.storage.s3 import Bucket
-from orchestrator.tracking.mlflow_errors import store_errors
-from orchestrator.tracking.reachable import problem_of
-from orchestrator.tracking.store import open_store
+from orchestrator.tracking.store.mlflow_errors import store_errors
+from orchestrator.tracking.store.reachable import problem_of
+from orchestrator.tracking.store.store import open_store
 
 
 @pytest.fixture(params=[403, 407, 502])

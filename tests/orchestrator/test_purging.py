@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from orchestrator.analysis import purge
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError, SweepCopied, SweepLocked
+from orchestrator.planning.changes.original import require_original
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
@@ -366,7 +366,9 @@ def test_a_copy_in_s3_is_refused_while_the_original_is_in_its_storage(two_sweeps
     spec = plan.spec.model_copy(update={"storage": plan.spec.storage.model_copy(update={"uri": "s3://team/ravel/"})})
     plan = plan.model_copy(update={"spec": spec})
     asked, content = [], {"sweep": plan.sweep, "created_at": plan.created_at}
-    monkeypatch.setattr("orchestrator.planning.original._plan_at", lambda place, _: asked.append(place) or content)
+    monkeypatch.setattr(
+        "orchestrator.planning.changes.original._plan_at", lambda place, _: asked.append(place) or content
+    )
     original, copy = (
         SweepFolder(kept.path, SimpleNamespace(location=Location.parse(f"s3://team/{prefix}/{plan.sweep}")))
         for prefix in ("ravel", "backup")

@@ -10,7 +10,7 @@ from orchestrator.analysis.replay import replay
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.orders.answers import answer
 from orchestrator.orders.order import Order
-from orchestrator.planning.extension import in_force
+from orchestrator.planning.changes.extension import in_force
 from orchestrator.state.events import EpochReported, OrderAccepted, OrderRefused, TrialReopened, decode, encode
 from orchestrator.state.sweep_state import OVER, SweepState
 

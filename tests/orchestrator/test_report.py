@@ -19,10 +19,10 @@ import pytest
 
 import ravel
 from orchestrator import changing
-from orchestrator.analysis.claim_file import confirmations_of, load_claim, save_claim
 from orchestrator.analysis.claims.claim import claim
 from orchestrator.analysis.comparison.comparison import compare
-from orchestrator.analysis.confirmation import trials_by_configuration
+from orchestrator.analysis.evaluation.claim_file import confirmations_of, load_claim, save_claim
+from orchestrator.analysis.evaluation.confirmation import trials_by_configuration
 from orchestrator.analysis.figures.drawing import searched, varied
 from orchestrator.analysis.report import attaching
 from orchestrator.analysis.report.charts import parameter_figures, progress_figures
@@ -52,7 +52,7 @@ from orchestrator.state.events import (
 )
 from orchestrator.state.sweep_folder import SweepFolder, named
 from orchestrator.state.sweep_state import SweepState
-from orchestrator.tracking.store import open_store, tracking_uri
+from orchestrator.tracking.store.store import open_store, tracking_uri
 from orchestrator.tracking.tracker import Tracker
 
 RAVEL = Path(sys.executable).with_name("ravel")

@@ -13,7 +13,7 @@ from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import SweepEnded, SweepStarted
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.tracking import note, runs, views
-from orchestrator.tracking.store import open_store, search, tracking_uri
+from orchestrator.tracking.store.store import open_store, search, tracking_uri
 from orchestrator.tracking.tracker import Tracker
 
 SPEC = planted.SPEC.replace("num_trials: 48", "num_trials: 4")

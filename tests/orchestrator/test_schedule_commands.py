@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.analysis.forecast import forecast
+from orchestrator.analysis.forecast.forecast import forecast
 from orchestrator.cli.main import app
 from orchestrator.errors import PlanDamaged
 from orchestrator.planning.loading import parse_spec

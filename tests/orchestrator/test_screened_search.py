@@ -18,8 +18,8 @@ from orchestrator.decisions.screened_search.gaussian_process import GaussianProc
 from orchestrator.decisions.screened_search.neighbours import neighbour
 from orchestrator.decisions.screened_search.rows import Rows
 from orchestrator.decisions.screened_search.trial_order import TrialOrder, reordered
+from orchestrator.planning.changes.extension import _notes
 from orchestrator.planning.choices import FEWEST_RANKED, num_random, sampler_choice
-from orchestrator.planning.extension import _notes
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.points import first_points

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.comparison_output import trials_table
-from orchestrator.analysis.forecast import expected_epochs, forecast
+from orchestrator.analysis.forecast.forecast import expected_epochs, forecast
 from orchestrator.analysis.leaderboard import best_lines, event_line, log_line, shown_parameters, table
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import progress, trials_over
@@ -18,7 +18,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.export import tables
 from orchestrator.export.history import SweepHistory, histories
 from orchestrator.export.optuna_storage import frozen_trials
-from orchestrator.planning.fork import confirmation, fork
+from orchestrator.planning.changes.fork import confirmation, fork
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of
 from orchestrator.state.events import SeedsDropped

@@ -10,9 +10,9 @@ from contextlib import closing
 import pytest
 from waiting import until
 
-from orchestrator.tracking import sqlite
-from orchestrator.tracking.sqlite import count_rows, create_whole, use_wal
-from orchestrator.tracking.store import open_store
+from orchestrator.tracking.store import sqlite
+from orchestrator.tracking.store.sqlite import count_rows, create_whole, use_wal
+from orchestrator.tracking.store.store import open_store
 
 
 @pytest.fixture
@@ -112,7 +112,9 @@ def test_where_no_table_of_mounts_is_kept_nothing_is_done(store, tmp_path, monke
     assert mode(store) == "delete"
 
 
-SET_UP = "import sys; from orchestrator.tracking.store import open_store; open_store(sys.argv[1]).search_experiments()"
+SET_UP = (
+    "import sys; from orchestrator.tracking.store.store import open_store; open_store(sys.argv[1]).search_experiments()"
+)
 
 
 @pytest.mark.parametrize("steps", [5, 20])

@@ -11,7 +11,7 @@ from orchestrator.analysis.sweep_counts import SweepCounts
 from orchestrator.analysis.sweep_progress import progress
 from orchestrator.cli.shared.live_display import MAX_SHARE, PacedView, PlainDisplay
 from orchestrator.orders.order import extend_order, stop_order
-from orchestrator.planning.extension import extended
+from orchestrator.planning.changes.extension import extended
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import OrderAccepted

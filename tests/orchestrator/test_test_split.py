@@ -8,7 +8,7 @@ import pytest
 from test_confirm import SPEC, append, folder_of, run_trials
 
 from orchestrator import changing
-from orchestrator.analysis.confirmation import evaluated
+from orchestrator.analysis.evaluation.confirmation import evaluated
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.propose import propose
 from orchestrator.errors import OrchestratorError

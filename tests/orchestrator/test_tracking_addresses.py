@@ -9,8 +9,8 @@ from orchestrator.errors import SpecError
 from orchestrator.planning.loading import parse_spec
 from orchestrator.redaction import without_password
 from orchestrator.spec.tracking_address import address_problem
-from orchestrator.tracking.reachable import latest_revision, problem_of
-from orchestrator.tracking.store import artifact_folder
+from orchestrator.tracking.store.reachable import latest_revision, problem_of
+from orchestrator.tracking.store.store import artifact_folder
 
 NEVER = [
     ("./mlruns", "must be no folder"),

@@ -22,7 +22,7 @@ from orchestrator.state.events import AttemptStarted, SweepStarted, TrialCreated
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.tracking import pages, views
 from orchestrator.tracking.cursor import Cursor
-from orchestrator.tracking.store import look_up, open_store
+from orchestrator.tracking.store.store import look_up, open_store
 from orchestrator.tracking.tracker import Tracker
 
 SWEEP = "digits-20260101-120000"

@@ -9,8 +9,8 @@ from hypothesis import given
 from torch.nn import functional
 
 from trainables.config.trial import DataConfig
-from trainables.data.augmentation import Augmentation, augment, draw, vary
-from trainables.data.deformation import rotate, warp
+from trainables.data.augmentation.augmentation import Augmentation, augment, draw, vary
+from trainables.data.augmentation.deformation import rotate, warp
 
 KINDS = {"crop_padding": 2, "flip": True, "rotation": 0.4, "shear": 0.3, "zoom": 0.2}
 

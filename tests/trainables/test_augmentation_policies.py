@@ -7,8 +7,8 @@ import torch
 
 from trainables._torchvision import import_torchvision
 from trainables.config.trial import DataConfig, TrialConfig
-from trainables.data.augmentation import Augmentation, augment
-from trainables.data.policies import BINS, NAMES, Policy, apply_policy, draw_policy, magnitudes
+from trainables.data.augmentation.augmentation import Augmentation, augment
+from trainables.data.augmentation.policies import BINS, NAMES, Policy, apply_policy, draw_policy, magnitudes
 from trainables.tasks.classifier.training import train
 
 # Blends are computed in float32 in another order; a level that is cut off at a whole number can then be the next one.

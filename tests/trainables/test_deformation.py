@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 
 from trainables._torchvision import import_torchvision
-from trainables.data.deformation import (
+from trainables.data.augmentation.deformation import (
     rotate,
     rotation_matrices,
     shear,

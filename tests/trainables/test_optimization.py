@@ -10,7 +10,7 @@ from hypothesis import given
 from torch import nn
 
 from trainables.config.trial import OptimizerConfig, TrialConfig
-from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
+from trainables.engine.optimization.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
 from trainables.tasks.classifier.training import train
 
 SCHEDULES = ("cosine", "constant", "step", "one_cycle")

@@ -9,8 +9,8 @@ from torch import nn
 
 from trainables.config.trial import OptimizerConfig, TrialConfig
 from trainables.engine import checkpoint as state
-from trainables.engine.optimization import build_optimizer, rate_shares, set_rate
-from trainables.engine.own_optimizers import argument_problems, check_steps
+from trainables.engine.optimization.optimization import build_optimizer, rate_shares, set_rate
+from trainables.engine.optimization.own_optimizers import argument_problems, check_steps
 from trainables.errors import ConfigError
 from trainables.import_paths import registered
 from trainables.tasks.classifier.run import restore, start

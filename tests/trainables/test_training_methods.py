@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from trainables.attacks import n_fgsm
 from trainables.config.trial import TrialConfig
+from trainables.engine.optimization.weight_perturbation import WeightPerturbation
 from trainables.engine.share import WHOLE
-from trainables.engine.weight_perturbation import WeightPerturbation
 from trainables.errors import ConfigError
 from trainables.regularizers.resolved_methods import Draws, Methods, draw
 from trainables.seeding import Streams

@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from trainables.config.trial import TrialConfig
 from trainables.engine import process_group
-from trainables.engine.optimization import average_step
+from trainables.engine.optimization.optimization import average_step
+from trainables.engine.optimization.weight_perturbation import WeightPerturbation
 from trainables.engine.placement import Placement
 from trainables.engine.share import WHOLE, Share
-from trainables.engine.weight_perturbation import WeightPerturbation
 from trainables.errors import TrainableError
 from trainables.models import build
 from trainables.regularizers.protocol import Batch, Needs

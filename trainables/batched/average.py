@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.batched.weights import Layout
-from trainables.engine.optimization import WeightAverage
+from trainables.engine.optimization.optimization import WeightAverage
 
 __all__ = ["StackedAverage"]
 

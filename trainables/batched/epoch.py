@@ -19,8 +19,8 @@ from trainables.batched.network import StackedNetwork
 from trainables.batched.objective import StackedBatch, StackedLoss, stacked_loss
 from trainables.batched.steppers import STEPPERS, clipped
 from trainables.batched.weights import Layout, StackedWeights, taken
-from trainables.data.augmentation import augment
-from trainables.engine.optimization import learning_rate, set_rate
+from trainables.data.augmentation.augmentation import augment
+from trainables.engine.optimization.optimization import learning_rate, set_rate
 from trainables.errors import Diverged
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels
 from trainables.models.staged import StagedClassifier

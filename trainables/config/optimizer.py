@@ -18,9 +18,9 @@ class OptimizerConfig(Frozen):
     """Optimizer and learning rate; `momentum` is beta_1 for adamw, and the schedule is applied at every step.
 
     A user's own class or function gets `momentum`, `nesterov` and `weight_decay` where its signature has them (see
-    `trainables.engine.own_optimizers`). The schedule 'one_cycle' rises linearly over the first 3/10 and falls linearly
-    to 0. With `ema_decay` above 0, the decay of the average rises to it. `sam_rho` is sharpness-aware minimisation
-    (Foret et al., 2021), with any optimizer.
+    `trainables.engine.optimization.own_optimizers`). The schedule 'one_cycle' rises linearly over the first 3/10 and
+    falls linearly to 0. With `ema_decay` above 0, the decay of the average rises to it. `sam_rho` is sharpness-aware
+    minimisation (Foret et al., 2021), with any optimizer.
     """
 
     name: Annotated[str, name_in(OPTIMIZER_NAMES, group=OPTIMIZER_GROUP)] = "sgd"

@@ -17,7 +17,7 @@ from torch.nn import functional
 from trainables.config.sections import ModelConfig
 from trainables.config.trial import TrialConfig
 from trainables.data import shape_of
-from trainables.engine import own_optimizers
+from trainables.engine.optimization import own_optimizers
 from trainables.errors import ConfigError, Problem
 from trainables.models import TappedClassifier, build
 from trainables.models.tapped import LOGITS

@@ -61,7 +61,7 @@ def _parts(config: AnyConfig) -> Iterator[tuple[str, Any]]:
 def _checks() -> Mapping[str, Callable[[Any], Iterable[Problem]]]:
     """Return the check of each kind of code; imports torch."""
     from trainables.data.own.source import maker_problems  # noqa: PLC0415
-    from trainables.engine import own_optimizers  # noqa: PLC0415
+    from trainables.engine.optimization import own_optimizers  # noqa: PLC0415
     from trainables.evaluation.core import own_metrics  # noqa: PLC0415
     from trainables.models import own  # noqa: PLC0415
     from trainables.regularizers.batch_transforms import user_transform  # noqa: PLC0415

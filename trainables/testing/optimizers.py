@@ -10,8 +10,8 @@ from torch import nn
 from trainables.config.optimizer import OptimizerConfig
 from trainables.config.trial import TrialConfig
 from trainables.engine.checkpoint import reread
-from trainables.engine.optimization import build_optimizer, rate_shares, set_rate
-from trainables.engine.own_optimizers import check_steps
+from trainables.engine.optimization.optimization import build_optimizer, rate_shares, set_rate
+from trainables.engine.optimization.own_optimizers import check_steps
 from trainables.regularizers.preflight_checks import check_arguments
 from trainables.seeding import generator, global_streams
 from trainables.testing.trials import SMALL, check_resumed, train

@@ -7,11 +7,11 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.claim_file import save_claim
+from orchestrator.analysis.evaluation.claim_file import save_claim
 from orchestrator.analysis.report.report import report
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError, StorageError
-from orchestrator.planning.original import require_original
+from orchestrator.planning.changes.original import require_original
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.redaction import one_line
 from orchestrator.state.sweep_folder import reference

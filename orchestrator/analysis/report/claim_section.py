@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.claim_file import confirmations_of, load_claim
 from orchestrator.analysis.claims.claim_output import point_in_words, sentences
+from orchestrator.analysis.evaluation.claim_file import confirmations_of, load_claim
 from orchestrator.analysis.report.charts.figures import placed
 from orchestrator.analysis.report.charts.outcome_figures import gains
 from orchestrator.analysis.report.markup import Cell, Html, folded, joined, listed, number, pre, table, tag

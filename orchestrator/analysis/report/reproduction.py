@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.claim_file import confirmations_of, load_claim
 from orchestrator.analysis.comparison.images import SIGNIFICANCE
+from orchestrator.analysis.evaluation.claim_file import confirmations_of, load_claim
 from orchestrator.analysis.order_history import answered_orders, lineage_lines
 from orchestrator.analysis.report.citations import SAMPLERS, SCHEDULERS, cited, methods_on, papers
 from orchestrator.analysis.report.markup import Html, folded, joined, listed, pre, table, tag

@@ -17,7 +17,7 @@ from orchestrator.analysis.report.overview import cost_of, duration, states, wha
 from orchestrator.analysis.report.reproduction import digests
 from orchestrator.errors import OrchestratorError, cut
 from orchestrator.formatting import shown
-from orchestrator.planning.extension import POINTS, shown_value
+from orchestrator.planning.changes.extension import POINTS, shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

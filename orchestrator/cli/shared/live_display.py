@@ -27,7 +27,7 @@ from orchestrator.execution.cluster.addresses import HERE, kind_of
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.tune.cluster import view_now
 from orchestrator.planning.batch_choice import batch_line
-from orchestrator.planning.extension import extended, in_force
+from orchestrator.planning.changes.extension import extended, in_force
 from orchestrator.planning.points import num_trials
 
 if TYPE_CHECKING:

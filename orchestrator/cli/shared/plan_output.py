@@ -13,8 +13,8 @@ from orchestrator.scheduling.rungs import seeds_at
 from orchestrator.state.trial import CHECKPOINTS_KEPT
 
 if TYPE_CHECKING:
-    from orchestrator.analysis.batch_forecast import BatchForecast
-    from orchestrator.analysis.forecast import Forecast, Probe, Range
+    from orchestrator.analysis.forecast.batches import BatchForecast
+    from orchestrator.analysis.forecast.forecast import Forecast, Probe, Range
     from orchestrator.spec.model import SweepSpec
 
 

@@ -26,7 +26,7 @@ from orchestrator.planning.plan import make_plan
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.tracking import reachable
+from orchestrator.tracking.store import reachable
 from orchestrator.tracking.tracker import Tracker
 
 RAVEL = str(Path(sys.executable).with_name("ravel"))

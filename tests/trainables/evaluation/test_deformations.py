@@ -8,7 +8,7 @@ from torch import nn
 
 from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.data.deformation import rotate, shear, zoom
+from trainables.data.augmentation.deformation import rotate, shear, zoom
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
 from trainables.evaluation.core.results import EvaluationBudget, Subject

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import torch
 
-from trainables.data.deformation import (
+from trainables.data.augmentation.deformation import (
     Interpolation,
     rotation_matrices,
     shear_matrices,
@@ -135,7 +135,7 @@ def deform(
     """Deform each image by its sample of one amount; `fill` is one value, or one for each channel (C,).
 
     Raises:
-        ValueError: as `trainables.data.deformation.warp`.
+        ValueError: as `trainables.data.augmentation.deformation.warp`.
 
     >>> x_BCHW = torch.tensor([[0.0, 1.0], [0.0, 0.0]]).reshape(1, 1, 2, 2)
     >>> deform(x_BCHW, torch.ones(1), family=FAMILIES["rotation"], amount=90, interpolation="nearest").tolist()

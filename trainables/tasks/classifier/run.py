@@ -14,13 +14,13 @@ from torch import Tensor
 from trainables.attacks import overfitted, pgd_accuracy
 from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
-from trainables.data.augmentation import Augmentation, augment
+from trainables.data.augmentation.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
 from trainables.data.class_names import class_names
 from trainables.engine.checkpoint import Checkpoint
 from trainables.engine.epoch_loop import EpochLoop
 from trainables.engine.guards import LossMonitor
-from trainables.engine.optimization import (
+from trainables.engine.optimization.optimization import (
     WeightAverage,
     average_step,
     build_optimizer,
@@ -29,10 +29,10 @@ from trainables.engine.optimization import (
     rate_shares,
     set_rate,
 )
+from trainables.engine.optimization.weight_perturbation import WeightPerturbation
 from trainables.engine.padding_guard import guarding
 from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import inherited, read_parent, read_trial
-from trainables.engine.weight_perturbation import WeightPerturbation
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
 from trainables.evaluation.core.own_metrics import own_metrics
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, logits

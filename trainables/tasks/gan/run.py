@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainables.attacks import evaluating
 from trainables.data import load_splits, shape_of
-from trainables.data.augmentation import Augmentation, augment
+from trainables.data.augmentation.augmentation import Augmentation, augment
 from trainables.data.batching import shuffled
 from trainables.engine import checkpoint as state
 from trainables.engine.checkpoint import Checkpoint

@@ -18,7 +18,7 @@ from orchestrator.analysis.claims.intervals import Interval
 from . import over_images
 from .doses import Direction, Grid, Networks, difference
 from .measures import FGSM, PGD
-from .treatments import OUTLIERS, Treatment, why_not
+from .treatments import CHOSEN_BY, OUTLIERS, Treatment, why_not
 
 FIXED = "added before the rows of MNIST were complete"
 SCORED = ("credibility_fgsm",)
@@ -116,7 +116,8 @@ def _measured(
         return Prediction(difference(chosen, references[name], own.metric), direction, images=images)
 
     beyond = {name: partial(against, name) for name in references if name != "baseline"}
-    return replace(_expected(own, treatment, group), of=partial(against, "baseline"), beyond=beyond)
+    found = _expected(own, treatment, group)
+    return replace(found, of=partial(against, "baseline"), beyond=beyond, caveat=CHOSEN_BY)
 
 
 def _known(prediction: Prediction, _rows: Rows) -> Prediction:

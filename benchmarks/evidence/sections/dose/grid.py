@@ -66,6 +66,21 @@ SMOKE = DataSet(
     transfer_images=20,
 )
 
+TRAINING_IMAGES = {"digits": 1_078, "mnist": 50_000}
+"""Images of the training split, by data set."""
+
+
+def budget(data: str) -> str:
+    """Return for how long, and on how many images, the networks of a data set are trained.
+
+    >>> budget("mnist")
+    '5 epochs of 5,000 images'
+    """
+    point = next(own.point for own in (DIGITS, MNIST) if own.name == data)
+    images = round(point.get("data.fraction", 1.0) * TRAINING_IMAGES[data])
+    return f"{point['epochs']} epochs of {images:,} images"
+
+
 # What is measured counts among the settings, so that a change of it measures all again.
 REVISION = 1
 DIGIT_WEIGHTS = {

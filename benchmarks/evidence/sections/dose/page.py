@@ -7,7 +7,7 @@ from cells import mean_and_half, rounded, spread, table
 from line_figure import KINDS, Axis, Line, Panel, Point, figure, linear
 from section import Row, described
 
-from orchestrator.analysis.claims.intervals import quantile
+from orchestrator.analysis.claims.intervals import image_interval, quantile
 
 from .doses import Grid, Networks, data_sets, over_matrix
 from .grid import LAYERS, TEMPERATURES
@@ -37,9 +37,8 @@ SCORES = {
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables of each data set and the figure."""
-    parts = [
-        f"{described(rows)}. Seeds: {len(rows[0].settings['seeds'])}; after ± is the half width of Student's 95 %."
-    ]
+    seeds = f"Seeds: {len(rows[0].settings['seeds'])}; after ± is the half width of Student's 95 % over them"
+    parts = [f"{described(rows)}. {seeds}, as are the bars of the figure."]
     grids = {data: Grid.of(rows, data) for data in data_sets(rows)}
     parts.append(f"![{FIGURE}](dose.svg)")
     for data, grid in grids.items():
@@ -72,6 +71,9 @@ def _responses(data: str, grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
         ["treatment", "attack", "noise of the same size"],
         ([named(own), _of_pairs(own.transfer), _of_pairs(own.noise)] for own in grid.networks),
     )
+    if grid.baseline.transfer:
+        images = next(row.settings["data"] for row in rows if row.settings["recipe"]["data"] == data)
+        yield _of_other_images(grid.baseline, images=images["transfer_images"])
 
 
 def outlier_sets(grid: Grid) -> list[str]:
@@ -106,6 +108,15 @@ def _of_pairs(matrix: Sequence[Sequence[float]]) -> str:
         return "-"
     found = over_matrix([[100 * value for value in row] for row in matrix])
     return rounded(found.mean, quantile(found.degrees) * found.error)
+
+
+def _of_other_images(baseline: Networks, *, images: int) -> str:
+    """Say what as many other images would give of the baseline."""
+    low, high = (100 * end for end in image_interval(over_matrix(baseline.transfer).mean, images))
+    return (
+        f"All are of the same {images} images, or those of them that fool the source. Of as many others, the baseline "
+        f"would have {low:.2g} to {high:.2g} % (Wilson's interval, if all fool the source and all pairs answer alike)."
+    )
 
 
 def panels(data: str, grid: Grid) -> Iterator[Panel]:

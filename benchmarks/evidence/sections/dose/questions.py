@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import published_claims as published
-from cells import table
+from cells import MISSING, table
 from questions import Expected, Published, Question, by_seed
 from section import Row
 
@@ -17,8 +17,9 @@ from orchestrator.analysis.claims.intervals import Interval
 from . import over_images
 from .doses import Direction, Grid, Match, Networks, difference, transfer_beyond_noise, transfer_difference
 from .further_questions import further_questions
+from .grid import budget
 from .measures import PGD
-from .treatments import NOT_TRAINED, OUTLIERS, Treatment, treatments, why_not
+from .treatments import CHOSEN_BY, NOT_TRAINED, OUTLIERS, Treatment, treatments, why_not
 
 
 class Response(NamedTuple):
@@ -38,7 +39,10 @@ RESPONSES = (
     Response("credibility under FGSM", published.ATTACKED, "dknn/credibility_fgsm", "lower"),
     Response("transfer", published.TRANSFER, TRANSFER, "lower"),
 )
+AGAINST = "test accuracy, treatment less control"
 NOT_FOOLED = "some network is fooled by no image"
+OTHER_SEEDS = "other seeds of one network, PGD"
+"""Caveat of transfer: table 2 of Szegedy et al. is of other networks and minimal perturbations."""
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
@@ -62,12 +66,12 @@ def question(treatment: Treatment, grid: Grid) -> Question:
     by_reference = {
         name: predicted(treatment, chosen, reference) for name, reference in grid.references(chosen).items()
     }
-    heads = ["control", "what is compared", "difference to the treatment", "within the tolerance"]
+    heads = ["control", "what is compared", "difference to the treatment", "within the tolerance", AGAINST]
     return Question(
         f"{treatment.title}, weight {chosen.recipe.weight:g}",
         [Expected(name, lambda _, own=check: own) for name, check in checks],
         [_expected(own, treatment, by_reference) for own in RESPONSES],
-        note=table(heads, (_match(match) for match in grid.matches(chosen))),
+        note=table(heads, ([*_match(match), _accuracy(chosen, match)] for match in grid.matches(chosen))),
     )
 
 
@@ -77,7 +81,11 @@ def _expected(own: Response, treatment: Treatment, found: Mapping[str, Mapping[s
     measured = by_reference.pop("baseline", None)
     claim = own.claim if treatment.is_claimed else None
     beyond = {name: lambda _, it=prediction: it for name, prediction in by_reference.items()}
-    return Expected(own.name, lambda _: measured, claim, treatment.data, beyond=beyond, missing=NOT_FOOLED)
+    caveats = [budget(treatment.data)] if own.metric == ACCURACY else []
+    caveat = ", ".join([*caveats, CHOSEN_BY] if found else caveats)
+    return Expected(
+        own.name, lambda _: measured, claim, treatment.data, beyond=beyond, caveat=caveat, missing=NOT_FOOLED
+    )
 
 
 def between_seeds(data: str, grid: Grid) -> Question:
@@ -94,7 +102,16 @@ def between_seeds(data: str, grid: Grid) -> Question:
     return Question(
         f"{data}: transfer between networks of different seeds",
         (Expected("the attack lowers the accuracy of its own network", lambda _: attacked()),),
-        (Expected("transfer", lambda _: transferred(), published.FOOLED, f"{data}, other seeds", missing=NOT_FOOLED),),
+        (
+            Expected(
+                "transfer",
+                lambda _: transferred(),
+                published.FOOLED,
+                data,
+                caveat=OTHER_SEEDS,
+                missing=NOT_FOOLED,
+            ),
+        ),
         absent="" if grid.networks else NOT_TRAINED,
     )
 
@@ -107,6 +124,14 @@ def _match(match: Match) -> list[str]:
     else:
         compared, gap = "mean squared length of activations", f"a factor of {match.distance:.2f}"
     return [match.name, compared, gap, "yes" if match.is_within else "no"]
+
+
+def _accuracy(treatment: Networks, match: Match) -> str:
+    """Return the difference of test accuracies to a control that counts, with its uncorrected p-value."""
+    if match.control is None or not match.is_within:
+        return MISSING
+    found = difference(treatment, match.control, ACCURACY)
+    return f"{found.mean:+.4f} (p = {found.p:.2g})"
 
 
 def predicted(treatment: Treatment, networks: Networks, reference: Networks) -> dict[str, Prediction]:

@@ -11,6 +11,8 @@ OUTLIERS = {"mnist": "notmnist", "digits": "permuted"}
 OPPOSITE: Mapping[Direction, Direction] = {"higher": "lower", "lower": "higher"}
 NAMES = {"higher": "entangling", "lower": "separating"}
 NOT_TRAINED = "no such network was trained"
+CHOSEN_BY = "dose chosen by validation accuracy as well"
+"""Caveat of claims at a chosen dose: one that costs an accuracy that no weight of a control costs is not used."""
 
 
 class Treatment(NamedTuple):

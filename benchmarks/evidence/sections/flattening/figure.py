@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from line_figure import KINDS, Axis, Line, Panel, Point, figure, linear
-from sections.flattening.networks import INPUT, MANIFOLD, MIXED_AT
+from sections.flattening.networks import DECAY, DROPOUT, INPUT, MANIFOLD, MIXED_AT
 from sections.mixtures.predictions import Values
 from sections.mixtures.trials import NONE
 
@@ -16,7 +16,7 @@ WORDS = "Share of each singular value in the sum of all at the mixed layer, by m
 def spectra(values: Values, control: str) -> str:
     """Draw the share of each of the largest singular values at the mixed layer, mean over classes and seeds."""
     lines = {"untrained": shares(values, NONE, "spectrum before")}
-    lines |= {method: shares(values, method, "spectrum") for method in (NONE, INPUT, MANIFOLD, control)}
+    lines |= {method: shares(values, method, "spectrum") for method in (NONE, INPUT, MANIFOLD, control, DECAY, DROPOUT)}
     return drawn(lines)
 
 
@@ -60,5 +60,5 @@ def _around_one(ratios: Mapping[str, Sequence[float]]) -> Axis:
 def _lines(values: Mapping[str, Sequence[float]], *, above: float = -math.inf) -> list[Line]:
     return [
         Line(name, [Point(k, value) for k, value in enumerate(own, start=1) if value > above], colour)
-        for (name, own), colour in zip(values.items(), ("#999999", *KINDS), strict=False)
+        for (name, own), colour in zip(values.items(), ("#999999", *KINDS), strict=True)
     ]

@@ -37,7 +37,8 @@ METRICS = (
 DRAWN = 128
 """Singular values of the figure."""
 
-INPUT, MANIFOLD, DROPOUT = "input mixup, alpha 2", "manifold mixup at fc1, alpha 2", "dropout 0.5"
+INPUT, MANIFOLD = "input mixup, alpha 2", "manifold mixup at fc1, alpha 2"
+DECAY, DROPOUT = "weight decay 1e-3", "dropout 0.5"
 LENGTH_WEIGHTS = (1e-5, 3e-5, 1e-4)
 """In a pilot on validation images, the second one's activations were as long as those of manifold mixup."""
 
@@ -55,7 +56,7 @@ METHODS: Mapping[str, Mapping[str, JSON]] = {
         length_penalty(weight): {"snnl.penalty": "activation_l2", "snnl.weight": weight, "snnl.layers": MIXED_AT}
         for weight in LENGTH_WEIGHTS
     },
-    "weight decay 1e-3": {"optimizer.weight_decay": 1e-3},
+    DECAY: {"optimizer.weight_decay": 1e-3},
     DROPOUT: {"model.dropout": 0.5},
 }
 """Weight decay and dropout are rows of the paper's comparison."""

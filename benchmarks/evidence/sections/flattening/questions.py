@@ -1,6 +1,6 @@
 """Questions on flattening, each with the checks of its treatment.
 
-Written before they were measured, but for that on dropout.
+Written before they were measured, but for those on weight decay and dropout.
 """
 
 from collections.abc import Sequence
@@ -8,18 +8,33 @@ from collections.abc import Sequence
 import published_claims as published
 from questions import Expected, Published, Question
 from section import Row
-from sections.flattening.networks import AFTER, DATA, DROPOUT, INPUT, LENGTH_WEIGHTS, MANIFOLD, MIXED_AT, length_penalty
+from sections.flattening.networks import (
+    AFTER,
+    DATA,
+    DECAY,
+    DROPOUT,
+    INPUT,
+    LENGTH_WEIGHTS,
+    MANIFOLD,
+    MIXED_AT,
+    length_penalty,
+)
 from sections.mixtures.predictions import Contrast, Values
 from sections.mixtures.trials import NONE
 
 MATCHED_WITHIN = 0.2
 """Largest difference of the log of the mean norm at which two networks have activations of one scale."""
+LATER = "asked after the measurement"
 METRICS = {
-    "rest_fraction": "the share of all singular values but the largest is lower",
-    "effective_rank": "the effective rank is lower",
-    "centred_effective_rank": "the effective rank around the mean of the class is lower",
-    "relative_rank": "the effective rank is lower relative to that of as many images of all classes",
+    "rest_fraction": ("the share of all singular values but the largest is lower", "of the sum of singular values"),
+    "effective_rank": ("the effective rank is lower", "directions"),
+    "centred_effective_rank": ("the effective rank around the mean of the class is lower", "directions"),
+    "relative_rank": (
+        "the effective rank is lower relative to that of as many images of all classes",
+        "in the ratio of ranks",
+    ),
 }
+"""What is predicted of each metric, and the unit of a difference."""
 
 
 def matched(rows: Sequence[Row]) -> str:
@@ -36,7 +51,7 @@ def matched(rows: Sequence[Row]) -> str:
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
-    """Return the questions; the control of the last is `matched`."""
+    """Return the questions, one for each control; that of the scale is `matched`."""
     control = matched(rows)
     scale = Expected(
         "activations are as long as those of the control, log of the mean norm",
@@ -46,18 +61,20 @@ def questions(rows: Sequence[Row]) -> list[Question]:
         question(NONE, "no mixup", published.FLATTER),
         question(INPUT, "input mixup", published.FLATTER_INPUT),
         question(control, "the activation L2 penalty of the same scale", published.FLATTER_SCALE, scale),
-        question(DROPOUT, "dropout (asked after the measurement)", published.FLATTER_DROPOUT),
+        question(DECAY, "weight decay", published.FLATTER_DECAY, caveat=LATER),
+        question(DROPOUT, "dropout", published.FLATTER_DROPOUT, caveat=LATER),
     ]
 
 
-def question(control: str, words: str, claim: Published, *checks: Expected) -> Question:
+def question(control: str, words: str, claim: Published, *checks: Expected, caveat: str = "") -> Question:
     """Return the question against a control, at the layer that is mixed."""
     claimed = {"rest_fraction": claim}
     if control == NONE:
         claimed["relative_rank"] = published.FLATTER_RANK
     check = f"it brings mixtures at {MIXED_AT} nearer to mixed labels than {words}, nats"
+    title = f"Manifold mixup at {MIXED_AT} against {words}"
     return Question(
-        f"Manifold mixup at {MIXED_AT} against {words}",
+        f"{title} ({caveat})" if caveat else title,
         checks=(Expected(check, Contrast(DATA, f"mixture/{MIXED_AT}", "lower", MANIFOLD, control)), *checks),
         predictions=tuple(
             Expected(
@@ -65,7 +82,9 @@ def question(control: str, words: str, claim: Published, *checks: Expected) -> Q
                 Contrast(DATA, f"{AFTER}/{MIXED_AT}_{metric}", "lower", MANIFOLD, control),
                 claimed.get(metric),
                 "MNIST, MLP",
+                unit,
+                caveat=caveat,
             )
-            for metric, expected in METRICS.items()
+            for metric, (expected, unit) in METRICS.items()
         ),
     )

@@ -8,6 +8,6 @@ from section import Section
 from sections.gan.design import units
 from sections.gan.measuring import measure
 from sections.gan.page import write
-from sections.gan.questions import QUESTIONS
+from sections.gan.questions import questions
 
-SECTION = Section("gan", "Entanglement of real and synthetic digits", units, measure, write, lambda _: QUESTIONS)
+SECTION = Section("gan", "Entanglement of real and synthetic digits", units, measure, write, questions)

@@ -1,20 +1,23 @@
 """Rank correlation of entanglement with the quality of samples over the epochs of a network, with and without trend."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from statistics import mean
 
 from section import Row
 
+Of = Callable[[Row, str, Sequence[str]], float]
+"""Correlation of entanglement in a space with the mean of some measures of quality, of one network."""
 
-def of_changes(row: Row, space: str) -> float:
+
+def of_changes(row: Row, space: str, quality: Sequence[str]) -> float:
     """Correlate the changes of entanglement from epoch to epoch with those of quality, which have no trend."""
-    entanglement, quality = _course(row, space)
-    return rank_correlation(changes(entanglement), changes(quality))
+    return rank_correlation(changes(_course(row, [space])), changes(_course(row, quality)))
 
 
-def of_values(row: Row, space: str) -> float:
+def of_values(row: Row, space: str, quality: Sequence[str]) -> float:
     """Correlate entanglement after each epoch with quality: two that grow with training are alike by that alone."""
-    return rank_correlation(*_course(row, space))
+    return rank_correlation(_course(row, [space]), _course(row, quality))
 
 
 def changes(values: Sequence[float]) -> list[float]:
@@ -39,8 +42,6 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     return float(stats.spearmanr(one, other).statistic)
 
 
-def _course(row: Row, space: str) -> tuple[list[float], list[float]]:
-    """Return entanglement, and the mean of precision and recall, after each epoch of training."""
-    course = row.metrics["course"]
-    quality = [(one + other) / 2 for one, other in zip(course["precision"], course["recall"], strict=True)]
-    return course[space][1:], quality[1:]
+def _course(row: Row, names: Sequence[str]) -> list[float]:
+    """Return the mean of some measures after each epoch of training."""
+    return [mean(own) for own in zip(*(row.metrics["course"][name][1:] for name in names), strict=True)]

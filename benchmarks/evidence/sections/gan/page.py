@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from cells import spread, table
+from cells import mean_and_half, spread, table
 from line_figure import KINDS, Line, Panel, Point, figure, linear
 from questions import rows_of
 from section import Row
@@ -15,7 +15,8 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the figure and the tables of test images and by epoch."""
     recipes = list(dict.fromkeys(row.settings["recipe"] for row in rows))
     words = (
-        "Entanglement, precision and recall of synthetic digits by epoch, mean of the seeds, a line for each treatment"
+        "Entanglement, precision and recall of synthetic digits by epoch, a line for each treatment: mean of the "
+        "seeds, and as a light band its interval at 95 % over seeds"
     )
     epochs = len(rows[0].metrics["course"]["kl"]) - 1
     titles = {
@@ -29,7 +30,8 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     seeds = len({row.settings["seed"] for row in rows})
     first = rows[0]
     note = (
-        f"{_machines(rows)}. {seeds} seeds; after ± is the half width of the interval at 95 % over seeds. "
+        f"{_machines(rows)}. {seeds} seeds; after ± is the half width of Student's interval at 95 % over seeds, which "
+        "is a light band around each line of the figure. "
         f"{first.settings['sets']} sets of {first.settings['images']} test images, each with as many synthetic ones; "
         f"classes are counted in {first.settings['mode_images']:,} synthetic images, by a classifier with a test "
         f"accuracy of {first.metrics['classifier_accuracy']:.3f}."
@@ -79,38 +81,36 @@ def _on_test_images(rows: Sequence[Row], recipes: Sequence[str]) -> str:
 
 
 def _correlations(rows: Sequence[Row], recipes: Sequence[str]) -> str:
-    """Return the correlations of entanglement with precision and recall, without the trends and with them."""
-    kinds = {"changes": correlations.of_changes, "values, with their trends": correlations.of_values}
-    columns = {f"{space}: {words}": (space, of) for space in ("pixels", "features") for words, of in kinds.items()}
+    """Return the correlations of entanglement with precision, recall and their mean, without trends and with them."""
+    kinds = {"of changes": correlations.of_changes, "of values, with their trends": correlations.of_values}
+    return "\n\n".join(_correlated(rows, recipes, kind, of) for kind, of in kinds.items())
+
+
+def _correlated(rows: Sequence[Row], recipes: Sequence[str], kind: str, of: correlations.Of) -> str:
+    qualities = {"precision": ["precision"], "recall": ["recall"], "their mean": ["precision", "recall"]}
+    columns = {
+        f"{space}, {words}": (space, quality)
+        for space in ("pixels", "features")
+        for words, quality in qualities.items()
+    }
     lines = [
-        [
-            recipe,
-            *(spread([of(row, space) for row in rows_of(rows, {"recipe": recipe})]) for space, of in columns.values()),
-        ]
+        [recipe, *(spread([of(row, *own) for row in rows_of(rows, {"recipe": recipe})]) for own in columns.values())]
         for recipe in recipes
     ]
-    return table(["rank correlation with precision and recall", *columns], lines)
+    return table([f"rank correlation {kind}", *columns], lines)
 
 
 def _by_epoch(rows: Sequence[Row]) -> str:
-    columns = {name: [statistics.mean(own) for own in by_epoch(rows, name)] for name in COURSE}
+    columns = [list(map(spread, by_epoch(rows, name))) for name in COURSE]
     heads = ("entanglement, pixels", "entanglement, features", "precision", "recall", "classes covered", "divergence")
-    lines = [
-        [
-            str(epoch),
-            *(f"{own[epoch]:.1f}" if name == "covered" else f"{own[epoch]:.3f}" for name, own in columns.items()),
-        ]
-        for epoch in range(len(columns["kl"]))
-    ]
-    return table(["epoch", *heads], lines)
+    return table(["epoch", *heads], ([str(epoch), *own] for epoch, own in enumerate(zip(*columns, strict=True))))
 
 
 def _line(rows: Sequence[Row], recipe: str, name: str) -> Line:
     points = [
-        Point(epoch, statistics.mean(own))
-        for epoch, own in enumerate(by_epoch(rows_of(rows, {"recipe": recipe}), name))
+        Point(epoch, *mean_and_half(own)) for epoch, own in enumerate(by_epoch(rows_of(rows, {"recipe": recipe}), name))
     ]
-    return Line(recipe, points, KINDS[list(RECIPES).index(recipe)], dashed="control" in recipe)
+    return Line(recipe, points, KINDS[list(RECIPES).index(recipe)], dashed="control" in recipe, has_band=True)
 
 
 def _mean(row: Row, name: str) -> float:

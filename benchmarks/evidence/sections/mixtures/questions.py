@@ -1,4 +1,8 @@
-"""Questions on mixup, each with the checks of its treatments. Written before they were measured, but for `lasts`."""
+"""Questions on mixup, each with the checks of its treatments.
+
+Written before they were measured, but for the check `lasts` and the question `scaled`. Those on attacks, and those on
+strength and on places, were one question each, which was split after the measurement.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -7,6 +11,7 @@ import published_claims as published
 from questions import Expected, Published, Question
 from section import Row
 from sections.mixtures.budgets import FEW, budgets_of
+from sections.mixtures.caveats import NLL, after_temperature, with_caveats
 from sections.mixtures.measures import ALL_OF_THEM, PAPER_BETTER
 from sections.mixtures.predictions import Contrast
 from sections.mixtures.trials import NONE, Budget, input_mixup, manifold_mixup
@@ -20,6 +25,8 @@ RISE = 0.05
 PGD_MARGIN = 0.05
 """Gain of accuracy under PGD that would count as robustness."""
 NAMES = {NONE: "no mixup", INPUT: "input mixup", MANIFOLD: "manifold mixup"}
+LASTS = f"without mixup, the loss of validation images rises by more than {RISE:g} nats (added after measuring)"
+LATER, SPLIT = "asked after the measurement", "question split after the measurement"
 
 
 CLAIMED: Mapping[str, Mapping[str | float, Published]] = {
@@ -35,10 +42,11 @@ PAIRS = ((MANIFOLD, NONE), (MANIFOLD, INPUT), (INPUT, NONE))
 def questions(budget: Budget) -> list[Question]:
     """Return the questions on a data set."""
     found = [accuracy(budget, treatment, control) for treatment, control in PAIRS]
+    found += [scaled(budget, treatment, control) for treatment, control in PAIRS]
     found += [deformations(budget, treatment, control) for treatment, control in PAIRS[:2]]
     found += [attacks(budget, treatment, control) for treatment, control in PAIRS]
     if budget.data == FEW.data:
-        found.append(alphas_and_layers(budget))
+        found += [strength(budget), places(budget)]
     return found
 
 
@@ -53,8 +61,7 @@ def lasts(budget: Budget) -> Expected:
 
     A network that hardly overfits has little to gain, and with mixed images it underfits.
     """
-    words = f"without mixup, the loss of validation images rises by more than {RISE:g} nats (added after measuring)"
-    return Expected(words, Contrast(budget.data, "overfit_nats", "higher", NONE, RISE))
+    return Expected(LASTS, Contrast(budget.data, "overfit_nats", "higher", NONE, RISE))
 
 
 def mixes(budget: Budget, treatment: str, control: str) -> Expected:
@@ -64,18 +71,21 @@ def mixes(budget: Budget, treatment: str, control: str) -> Expected:
     return Expected(words, Contrast(budget.data, f"mixture/{place}", "lower", treatment, control))
 
 
-def claimed(budget: Budget, kind: str, words: str, contrast: Contrast, *, unit: str = "") -> Expected:
+def claimed(budget: Budget, kind: str, words: str, contrast: Contrast, *, unit: str = "", caveat: str = "") -> Expected:
     """Return a prediction, with the claim that it tests."""
     claim = CLAIMED[kind][contrast.control] if contrast.treatment == MANIFOLD else None
-    return Expected(words, contrast, claim, budget.short, unit)
+    return Expected(words, contrast, claim, budget.short, unit, caveat=caveat)
+
+
+def lower_loss(budget: Budget, treatment: str, control: str) -> Contrast:
+    """Return the contrast of the likelihood."""
+    return Contrast(budget.data, NLL, "lower", treatment, control, spread="test/nll_spread", images="test/images")
 
 
 def accuracy(budget: Budget, treatment: str, control: str) -> Question:
     """Return the question of accuracy and likelihood: tables 1 and 2."""
     higher = Contrast(budget.data, "test/accuracy", "higher", treatment, control, by_image=True)
-    lower = Contrast(
-        budget.data, "test/nll", "lower", treatment, control, spread="test/nll_spread", images="test/images"
-    )
+    lower = lower_loss(budget, treatment, control)
     return Question(
         f"{budget.title}: {NAMES[treatment]} against {NAMES[control]}",
         checks=(overfits(budget), lasts(budget), mixes(budget, treatment, control)),
@@ -83,6 +93,19 @@ def accuracy(budget: Budget, treatment: str, control: str) -> Question:
             claimed(budget, "accuracy", "test accuracy is higher", higher),
             claimed(budget, "likelihood", "negative log-likelihood is lower", lower, unit="nats"),
         ),
+    )
+
+
+def scaled(budget: Budget, treatment: str, control: str) -> Question:
+    """Return the question of what is left of the likelihood after one temperature; it was asked after the measurement.
+
+    It is one of its own, so that predictions that were planned are corrected for those that were planned.
+    """
+    contrast = after_temperature(lower_loss(budget, treatment, control))
+    return Question(
+        f"{budget.title}: {NAMES[treatment]} against {NAMES[control]}, after one temperature ({LATER})",
+        checks=(overfits(budget), lasts(budget), mixes(budget, treatment, control)),
+        predictions=(Expected("negative log-likelihood after one temperature is lower", contrast, unit="nats"),),
     )
 
 
@@ -114,11 +137,11 @@ def attacks(budget: Budget, treatment: str, control: str) -> Question:
     """
     contrast = partial(Contrast, budget.data, treatment=treatment, control=control, by_image=True)
     words = f"accuracy is higher under FGSM with {NAMES[treatment]} than with {NAMES[control]}"
-    predictions = [claimed(budget, "fgsm", words, contrast("fgsm", "higher"))]
+    predictions = [claimed(budget, "fgsm", words, contrast("fgsm", "higher"), caveat=SPLIT)]
     if (treatment, control) == (MANIFOLD, NONE):
-        words = f"the gain of accuracy under PGD with manifold mixup, less {PGD_MARGIN:g}, is below 0"
-        no_gain = contrast("pgd", "lower", shift=PGD_MARGIN)
-        predictions.append(Expected(words, no_gain, published.MIXED_PGD, budget.short))
+        words = f"accuracy under PGD gains less than {PGD_MARGIN:g} with manifold mixup"
+        no_gain, unit = contrast("pgd", "lower", shift=PGD_MARGIN), f"of the gain less {PGD_MARGIN:g}"
+        predictions.append(Expected(words, no_gain, published.MIXED_PGD, budget.short, unit, caveat=SPLIT))
     return Question(
         f"{budget.title}: attacks within {_radius(budget)}, {NAMES[treatment]} against {NAMES[control]}",
         checks=(
@@ -129,37 +152,48 @@ def attacks(budget: Budget, treatment: str, control: str) -> Question:
     )
 
 
-def alphas_and_layers(budget: Budget) -> Question:
-    """Return the question of strength and of places: tables 5 and 6."""
-    weak, hidden = manifold_mixup(0.5), manifold_mixup(2, "+".join(budget.hidden))
+def strength(budget: Budget) -> Question:
+    """Return the question of the strength of manifold mixup: table 6."""
+    return among_manifold(
+        budget,
+        f"strength of manifold mixup ({SPLIT})",
+        manifold_mixup(0.5),
+        nearer=("hidden", "alpha 2 brings hidden mixtures nearer to mixed labels than 0.5, nats"),
+        words="accuracy is higher at alpha 2 than at 0.5",
+        claim=published.STRENGTH,
+    )
 
-    def expected(words: str, control: str, claim: Published) -> Expected:
-        contrast = Contrast(budget.data, "test/accuracy", "higher", MANIFOLD, control, by_image=True)
-        return Expected(words, contrast, claim, budget.short)
 
-    def mixed(control: str, place: str, words: str) -> Expected:
-        return Expected(words, Contrast(budget.data, f"mixture/{place}", "lower", MANIFOLD, control))
+def places(budget: Budget) -> Question:
+    """Return the question of the places of manifold mixup: table 5."""
+    return among_manifold(
+        budget,
+        f"places of manifold mixup ({SPLIT})",
+        manifold_mixup(2, "+".join(budget.hidden)),
+        nearer=("input", "mixing at the input, too, brings mixtures there nearer to mixed labels, nats"),
+        words="accuracy is higher if the input is mixed too than in hidden layers alone",
+        claim=published.PLACES,
+    )
 
+
+def among_manifold(
+    budget: Budget, what: str, control: str, *, nearer: tuple[str, str], words: str, claim: Published
+) -> Question:
+    """Return the question of manifold mixup against another form of it; `nearer` is the place and name of its check."""
+    place, name = nearer
+    mixed = Contrast(budget.data, f"mixture/{place}", "lower", MANIFOLD, control)
+    higher = Contrast(budget.data, "test/accuracy", "higher", MANIFOLD, control, by_image=True)
     return Question(
-        f"{budget.title}: strength and places of manifold mixup",
-        checks=(
-            overfits(budget),
-            lasts(budget),
-            mixed(weak, "hidden", "alpha 2 brings hidden mixtures nearer to mixed labels than 0.5, nats"),
-            mixed(hidden, "input", "mixing at the input does so there, against hidden layers alone, nats"),
-        ),
-        predictions=(
-            expected("accuracy is higher at alpha 2 than at 0.5", weak, published.STRENGTH),
-            expected(
-                "accuracy is higher if the input is mixed too than in hidden layers alone", hidden, published.PLACES
-            ),
-        ),
+        f"{budget.title}: {what}",
+        checks=(overfits(budget), lasts(budget), Expected(name, mixed)),
+        predictions=(Expected(words, higher, claim, budget.short, caveat=SPLIT),),
     )
 
 
 def all_questions(rows: Sequence[Row]) -> list[Question]:
-    """Return the questions on the data sets that rows are of; of no rows, on those of the whole size."""
-    return [question for budget in budgets_of(rows) for question in questions(budget)]
+    """Return the questions on the data sets that rows are of, with their caveats; of no rows, on the whole size."""
+    found = [question for budget in budgets_of(rows) for question in questions(budget)]
+    return [with_caveats(question, rows, added=LASTS) for question in found] if rows else found
 
 
 def _radius(budget: Budget) -> str:

@@ -8,7 +8,7 @@ from section import Section
 from sections.overtime.design import units
 from sections.overtime.measuring import measure
 from sections.overtime.page import write
-from sections.overtime.questions import QUESTIONS
+from sections.overtime.questions import questions
 
 TITLE = "Entanglement of each residual block over training"
-SECTION = Section("overtime", TITLE, units, measure, write, lambda _: QUESTIONS)
+SECTION = Section("overtime", TITLE, units, measure, write, questions)

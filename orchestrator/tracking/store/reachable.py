@@ -27,7 +27,7 @@ from orchestrator.errors import cut
 from orchestrator.redaction import one_line, server_address, without_password
 from orchestrator.spec.tracking_address import address_problem
 from orchestrator.storage.proxies import IN_THE_WAY, proxy_note
-from orchestrator.tracking.sqlite import store_file
+from orchestrator.tracking.store.sqlite import store_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainables.config.trial import OptimizerConfig
-from trainables.engine.own_optimizers import build_own
+from trainables.engine.optimization.own_optimizers import build_own
 from trainables.engine.share import Share
 
 __all__ = [

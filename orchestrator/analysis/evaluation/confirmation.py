@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.claims.claim import claim
-from orchestrator.analysis.evaluation_output import write
-from orchestrator.analysis.evaluation_target import subject_of, target_of
+from orchestrator.analysis.evaluation.output import write
+from orchestrator.analysis.evaluation.target import subject_of, target_of
 from orchestrator.errors import OrchestratorError
-from orchestrator.planning.fork import CONTROL, SEED, searched_values
+from orchestrator.planning.changes.fork import CONTROL, SEED, searched_values
 from orchestrator.state.sweep_folder import reference
 
 if TYPE_CHECKING:

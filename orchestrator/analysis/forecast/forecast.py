@@ -15,7 +15,7 @@ from orchestrator.errors import PreflightError
 from orchestrator.planning.choices import scheduler_choice
 from orchestrator.planning.points import first_points, max_epochs_of
 from orchestrator.scheduling.asha import Asha
-from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.budgeted.scheduler import BudgetedAsha
 from orchestrator.scheduling.registry import scheduler_of, whole_budget
 from orchestrator.scheduling.rungs import expected_cost, weights
 from orchestrator.scheduling.simulator import LearningCurve, simulate

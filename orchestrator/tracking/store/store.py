@@ -14,8 +14,8 @@ from orchestrator.redaction import without_password
 from orchestrator.storage.locations import cache_folder
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
-from orchestrator.tracking.mlflow_errors import store_errors
-from orchestrator.tracking.sqlite import create_whole, store_file
+from orchestrator.tracking.store.mlflow_errors import store_errors
+from orchestrator.tracking.store.sqlite import create_whole, store_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

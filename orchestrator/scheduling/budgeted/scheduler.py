@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.scheduling.budgeted.rung_places import PlaceIndex
 from orchestrator.scheduling.rung_decision import RungDecision
-from orchestrator.scheduling.rung_places import PlaceIndex
 
 if TYPE_CHECKING:
-    from orchestrator.scheduling.rung_schedule import RungSchedule
+    from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule
     from orchestrator.scheduling.trial_views import TrialView, TrialViews
 
 UNBOUNDED_DESIGN = 1

@@ -19,7 +19,7 @@ from orchestrator.state.ranking import Ranking, is_finite
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from orchestrator.scheduling.rung_schedule import RungSchedule
+    from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule
     from orchestrator.scheduling.trial_views import TrialView
     from orchestrator.state.ranking import Measured
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.config.trial import DataConfig
-from trainables.data.deformation import rotation_matrices, shear_matrices, warp, zoom_matrices
-from trainables.data.policies import NO_POLICY, Policy, apply_policy, draw_policy
+from trainables.data.augmentation.deformation import rotation_matrices, shear_matrices, warp, zoom_matrices
+from trainables.data.augmentation.policies import NO_POLICY, Policy, apply_policy, draw_policy
 
 __all__ = ["Augmentation", "Variation", "augment", "draw", "vary"]
 

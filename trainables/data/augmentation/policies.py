@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainables.data.image_operations import GEOMETRIC, OPERATIONS, WHITE, matrices, moved
+from trainables.data.augmentation.image_operations import GEOMETRIC, OPERATIONS, WHITE, matrices, moved
 
 __all__ = ["BINS", "NAMES", "NO_POLICY", "Policy", "PolicyDraw", "apply_policy", "draw_policy", "magnitudes"]
 

@@ -13,7 +13,7 @@ from orchestrator.analysis.claims.claim import Claim, Row
 from orchestrator.analysis.claims.claim_output import plain_claim
 from orchestrator.analysis.claims.comparisons import PairedDifference
 from orchestrator.analysis.claims.intervals import Interval
-from orchestrator.analysis.confirmation import trials_by_configuration
+from orchestrator.analysis.evaluation.confirmation import trials_by_configuration
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import ObjectMissing, OrchestratorError
 from orchestrator.planning.plan import SweepPlan

@@ -11,6 +11,7 @@ from orchestrator.planning.fields import did_you_mean
 from orchestrator.planning.loading import override
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.trial_configs import compared_epochs
+from orchestrator.scheduling.budgeted.rung_schedule import unusual
 from orchestrator.scheduling.registry import (
     fraction_of,
     least_complete,
@@ -19,7 +20,6 @@ from orchestrator.scheduling.registry import (
     scheduler_of,
     whole_budget,
 )
-from orchestrator.scheduling.rung_schedule import unusual
 from orchestrator.spec.model import SweepSpec
 from search_spaces import Problem
 from trainables.tasks.registry import CLASSIFIER, task_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.scheduling.rung_schedule import RungSchedule
+    from orchestrator.scheduling.budgeted.rung_schedule import RungSchedule
     from orchestrator.spec.model import Point
     from orchestrator.state.events import OrderAccepted
     from orchestrator.state.sweep_state import SweepState

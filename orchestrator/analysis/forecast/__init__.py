@@ -1,0 +1,1 @@
+"""Forecasts of a sweep: its cost, what batches of trials gain, and the sizes of its checkpoints."""

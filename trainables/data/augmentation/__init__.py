@@ -1,0 +1,1 @@
+"""Augmentation of images on whole batches: crops and flips, deformations, and policies with their operations."""

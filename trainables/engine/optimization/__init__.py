@@ -1,0 +1,1 @@
+"""Optimization of a trial: optimizers, rates and averaged weights, users' own optimizers, perturbed weights."""

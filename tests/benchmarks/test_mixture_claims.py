@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mixture_rows import SEEDS, rows_of
 
-SEEDS = range(5)
 PAGES = Path(__file__).parents[2] / "docs/results"
 LATER = "asked after the measurement"
 
@@ -64,7 +64,7 @@ def around(center, *, seed=0):
 
 def likelihoods(mixtures, *, after, rise=0.5, nearer=0.5):
     """Return rows on which manifold mixup has a lower loss, and one of `after` after one temperature."""
-    section, questions = sys.modules["section"], mixtures.questions
+    questions = mixtures.questions
     metrics = {
         name: {
             "gap": around(0.2),
@@ -77,16 +77,7 @@ def likelihoods(mixtures, *, after, rise=0.5, nearer=0.5):
         }
         for name, is_mixed in ((questions.NONE, 0), (questions.MANIFOLD, 1))
     }
-    return [
-        section.Row(
-            section.Unit(f"{name} {seed}", {"data": "few", "method": name, "seed": seed}),
-            {metric: values[seed] for metric, values in own.items()},
-            0.0,
-            {},
-        )
-        for name, own in metrics.items()
-        for seed in SEEDS
-    ]
+    return rows_of(metrics)
 
 
 def with_caveats(mixtures, rows):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mixture_rows import SEEDS, rows_of
 from torch import nn
 
 from orchestrator.analysis.claims.intervals import image_difference_interval, quantile
@@ -23,7 +24,6 @@ from trainables.tasks.classifier.training import train
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks/evidence"
 OWN = {path.stem for path in EVIDENCE.iterdir()}
-SEEDS = range(5)
 
 
 @pytest.fixture
@@ -33,20 +33,6 @@ def sections(monkeypatch):
     yield importlib.import_module
     for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
         sys.modules.pop(name)
-
-
-def rows_of(section, values):
-    """Return rows of the data set `few`, of values by seed under method and metric."""
-    return [
-        section.Row(
-            section.Unit(f"{method} {seed}", {"data": "few", "method": method, "seed": seed}),
-            {metric: own[seed] for metric, own in metrics.items()},
-            0.0,
-            {},
-        )
-        for method, metrics in values.items()
-        for seed in SEEDS
-    ]
 
 
 def spread_around(center, *, width=0.01, seed=0):
@@ -136,7 +122,6 @@ def test_the_predicted_deformations_are_those_where_the_paper_has_manifold_mixup
 def test_no_more_robust_is_a_test_against_a_margin_and_not_the_absence_of_a_difference(sections, gain, conclusion):
     predictions = sections("sections.mixtures.predictions")
     rows = rows_of(
-        sections("section"),
         {
             "none": {"pgd": spread_around(0.4), "check": spread_around(1.0)},
             "mixed": {"pgd": spread_around(0.4 + gain, seed=1), "check": spread_around(0.5, seed=1)},
@@ -155,7 +140,6 @@ def test_a_difference_of_means_must_hold_for_other_images_too(sections):
     conclusions = []
     for images in (20.0, 20_000.0):
         rows = rows_of(
-            sections("section"),
             {
                 name: {
                     "nll": spread_around(center, seed=len(name)),
@@ -181,7 +165,7 @@ def test_a_difference_of_shares_over_images_is_paired_by_image(sections):
     better_N = hard_N | (torch.arange(400) < 24)
     answers = {"none": [hard_N] * len(SEEDS), "mixed": [better_N] * (len(SEEDS) - 1) + [hard_N]}
     rows = []
-    for row in rows_of(sections("section"), {"none": {}, "mixed": {}}):
+    for row in rows_of({"none": {}, "mixed": {}}):
         right_N = answers[row.settings["method"]][row.settings["seed"]]
         share = float(right_N.double().mean())
         rows.append(row._replace(metrics={"share": share, "by image": {"share": answers_by_image.packed(right_N)}}))
@@ -215,9 +199,7 @@ def test_the_control_of_flattening_is_the_penalty_whose_activations_are_nearest_
     }
     rows = [
         row._replace(unit=row.unit._replace(settings={**row.settings, "data": networks.DATA}))
-        for row in rows_of(
-            sections("section"), {name: {"log_norm": spread_around(length)} for name, length in lengths.items()}
-        )
+        for row in rows_of({name: {"log_norm": spread_around(length)} for name, length in lengths.items()})
     ]
     assert questions.matched(rows) == networks.length_penalty(networks.LENGTH_WEIGHTS[1])
 

@@ -49,6 +49,21 @@ OUTLIERS = Published(_FROSST, "neighbours in entangled networks detect outliers 
 INCREDIBLE = Published(_FROSST, "outliers have less credibility in entangled networks", "section on outliers")
 ATTACKED = Published(_FROSST, "attacked images have less credibility in entangled networks", "section on attacks")
 TRANSFER = Published(_FROSST, "attacks transfer less between entangled networks", "section on attacks")
+SEPARATED_OUTLIERS = Published(
+    _FROSST,
+    "the reverse: neighbours in separated networks detect outliers worse",
+    _REVERSED.format("the abstract, by our reading"),
+)
+SEPARATED_CREDIBLE = Published(
+    _FROSST,
+    "the reverse: outliers have more credibility in separated networks",
+    _REVERSED.format("the section on outliers"),
+)
+SEPARATED_TRANSFER = Published(
+    _FROSST,
+    "the reverse: attacks transfer more between separated networks",
+    _REVERSED.format("the section on attacks"),
+)
 _OVERTIME = "entanglement of a ResNet's layers over training"
 LAST_LAYER = Published(_FROSST, "training lowers the entanglement of the last hidden layer", _OVERTIME)
 LAST_MORE = Published(

@@ -74,10 +74,23 @@ TREATMENTS = (
         checks=_layers("lower"),
         references=(BASELINE, *CONTROLS),
         predictions=(
-            Change("test accuracy is lower", "test/accuracy", "lower"),
-            Change("neighbours detect notMNIST worse (AUROC of credibility)", AUROC, "lower"),
-            Change("notMNIST has more credibility", CREDIBILITY, "higher"),
-            Change("attacks transfer more between such networks", TRANSFER, "higher", unit="%"),
+            Change("test accuracy is lower", "test/accuracy", "lower", published.SEPARATED, "MNIST"),
+            Change(
+                "neighbours detect notMNIST worse (AUROC of credibility)",
+                AUROC,
+                "lower",
+                published.SEPARATED_OUTLIERS,
+                "notMNIST",
+            ),
+            Change("notMNIST has more credibility", CREDIBILITY, "higher", published.SEPARATED_CREDIBLE, "notMNIST"),
+            Change(
+                "attacks transfer more between such networks",
+                TRANSFER,
+                "higher",
+                published.SEPARATED_TRANSFER,
+                "MNIST",
+                "%",
+            ),
         ),
     ),
     Treatment(

@@ -11,6 +11,7 @@ from trainables.config.trial import ModelConfig, TrialConfig
 from trainables.errors import ConfigError
 from trainables.mixup import Mix, interpolate
 from trainables.models import MODELS, build, check_layers, resolve_boundaries, resolve_taps
+from trainables.models.cnn import CoveringConvolution
 
 NETWORKS = {
     **{name: {"name": name} for name in MODELS},
@@ -306,3 +307,27 @@ def test_all_wrong_layers_of_a_trial_are_reported_at_once_without_data():
         check_layers(config)
     assert [problem.path for problem in caught.value.problems] == ["snnl.layers", "snnl.layers", "mixup.layers"]
     assert "did you mean 'conv2'?" in str(caught.value)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_covering_convolution_is_a_product_with_the_values_and_gradients_of_a_convolution(memory):
+    layer = CoveringConvolution(3, 5, 3).to(torch.float64).to(memory_format=memory)
+    x = pixels((3, 3, 3)).to(torch.float64).to(memory_format=memory).requires_grad_()
+    expected = functional.conv2d(x, layer.weight, layer.bias)
+    with torch.profiler.profile() as profiler:
+        got = layer(x)
+    assert not any("convolution" in event.key for event in profiler.key_averages())
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    inputs = (x, layer.weight, layer.bias)
+    along = torch.rand(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found, right = (torch.autograd.grad(value, inputs, along) for value in (got, expected))
+    for own, other in zip(found, right, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("side", "covers"), [(8, True), (9, False), (28, True), (32, False)])
+def test_the_last_convolution_of_the_published_network_is_a_product_where_it_covers_its_image(side, covers):
+    model = make({"name": "cnn"}, image_shape=(1, side, side))
+    kinds = [type(part) for part in model.modules() if isinstance(part, nn.Conv2d)]
+    assert kinds == [nn.Conv2d, nn.Conv2d, CoveringConvolution if covers else nn.Conv2d]
+    assert model(pixels((1, side, side))).shape == (4, 10)

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from trainables.snnl import minimise_temperature, per_anchor_losses, soft_nearest_neighbor_loss, streaming_losses
+from trainables.snnl import (
+    minimise_temperature,
+    per_anchor_losses,
+    soft_nearest_neighbor_loss,
+    streaming,
+    streaming_losses,
+)
 
 DISTANCES = ["sqeuclidean", "cosine"]
 
@@ -85,3 +91,17 @@ def test_labels_of_another_length_are_refused():
 def test_without_anybody_to_confuse_the_minimum_is_chance_and_not_separation(labels):
     found = minimise_temperature(torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor(labels))
     assert (found.edge, found.value, found.chance) == ("T->inf", 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("block", "is_kept"), [(90, True), (45, False)])
+def test_the_distances_of_a_bank_of_one_block_are_computed_once_for_all_temperatures(block, is_kept, monkeypatch):
+    computed = []
+
+    def counted(*arguments, **places):
+        computed.append(places)
+        return distances(*arguments, **places)
+
+    distances = streaming.block_distances
+    monkeypatch.setattr(streaming, "block_distances", counted)
+    minimise_temperature(*data_set(), block=block)
+    assert (len(computed) == 1) is is_kept

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.models.cnn import CoveringConvolution
 from trainables.models.residual import PreActivationBlock
 
 __all__ = ["STACKED", "Values", "by_member", "stacked", "unstackable"]
@@ -103,10 +104,22 @@ def _convolution(layer: nn.Conv2d, h: Tensor, values: Values) -> Tensor:
     return functional.conv2d(h, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
 
 
+def _covering_convolution(_: CoveringConvolution, h: Tensor, values: Values) -> Tensor:
+    weight = values.parameter("weight")
+    if weight is None:
+        raise TypeError("CoveringConvolution: must have a weight of its own to be stacked")
+    x_MBD, weight_MOD = (part.permute(0, 1, 3, 4, 2).flatten(2) for part in (by_member(h, values.members), weight))
+    return _products(x_MBD, weight_MOD, values.parameter("bias")).transpose(0, 1).flatten(1)[:, :, None, None]
+
+
 def _linear(_: nn.Linear, h_MBD: Tensor, values: Values) -> Tensor:
-    weight_MOD, bias_MO = values.parameter("weight"), values.parameter("bias")
+    weight_MOD = values.parameter("weight")
     if weight_MOD is None:
         raise TypeError("Linear: must have a weight of its own to be stacked")
+    return _products(h_MBD, weight_MOD, values.parameter("bias"))
+
+
+def _products(h_MBD: Tensor, weight_MOD: Tensor, bias_MO: Tensor | None) -> Tensor:
     if bias_MO is None:
         return torch.bmm(h_MBD, weight_MOD.transpose(1, 2))
     return torch.baddbmm(bias_MO[:, None], h_MBD, weight_MOD.transpose(1, 2))
@@ -154,6 +167,7 @@ STACKED: Mapping[type[nn.Module], StackedForm] = MappingProxyType(
     {
         nn.Sequential: _chain,
         nn.Conv2d: _convolution,
+        CoveringConvolution: _covering_convolution,
         nn.Linear: _linear,
         nn.BatchNorm2d: _batch_normalisation,
         nn.Flatten: _flatten,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.batched.layers import Values
+from trainables.models.cnn import CoveringConvolution
 
 __all__ = ["Layout", "StackedWeights", "taken"]
 
@@ -75,6 +76,7 @@ class StackedWeights:
             for name, module in models[0].named_modules()
             if isinstance(module, nn.Conv2d | nn.Linear)
             for parameter, _ in module.named_parameters(recurse=False)
+            if not (isinstance(module, CoveringConvolution) and parameter == "weight")  # a view: cast in each pass
         )
 
     def values(self, *, training: bool) -> Values:

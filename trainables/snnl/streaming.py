@@ -35,7 +35,10 @@ BLOCK = 1024
 
 
 class PointBank(NamedTuple):
-    """Data set sorted by label, prepared for passes over its pairs; distances up to `rounding_N` count as 0."""
+    """Data set sorted by label, prepared for passes over its pairs; distances up to `rounding_N` count as 0.
+
+    `kept` are the distances of a bank of one block, so that passes compute them once; None of a larger bank.
+    """
 
     points: Points
     labels_N: Tensor
@@ -44,6 +47,7 @@ class PointBank(NamedTuple):
     company: Company
     order_N: Tensor
     blocks: tuple["Block", ...]
+    kept: tuple["KindDistances", ...] | None = None
 
 
 class Block(NamedTuple):
@@ -108,7 +112,8 @@ def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block:
     blocks = tuple(Block(at, int(ordered_N[at.start]), int(ordered_N[at.stop - 1])) for at in places)
     offset_N = offsets(points)
     rounding_N = torch.maximum(2 * ROUNDINGS * torch.finfo(offset_N.dtype).eps * offset_N, rounding)
-    return PointBank(points, ordered_N, offset_N, rounding_N, company(ordered_N), order_N, blocks)
+    bank = PointBank(points, ordered_N, offset_N, rounding_N, company(ordered_N), order_N, blocks)
+    return bank._replace(kept=tuple(_views(bank))) if len(blocks) == 1 else bank
 
 
 @torch.no_grad()
@@ -154,6 +159,9 @@ def mean_losses(bank: PointBank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
 
 
 def _views(bank: PointBank) -> Iterator[KindDistances]:
+    if bank.kept is not None:
+        yield from bank.kept
+        return
     for i, rows in enumerate(bank.blocks):
         for columns in bank.blocks[: i + 1]:
             distances_IJ = block_distances(bank.points, bank.offset_N, rows=rows.place, columns=columns.place)

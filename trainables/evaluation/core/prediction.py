@@ -10,7 +10,8 @@ from trainables.data import Split
 
 __all__ = ["as_pixels", "balanced_subset", "batches", "left_out", "logits", "within"]
 
-BATCH_SIZE = 1024
+BATCH_SIZE = 256
+"""Images in a pass: on a CPU, passes of 1,024 take 1.4 times as long, as their activations leave its cache."""
 
 
 def as_pixels(images_NCHW: Tensor) -> Tensor:

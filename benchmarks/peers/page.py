@@ -15,6 +15,8 @@ FEW = 5
 """Runs below which all are listed next to their median."""
 COMMAND = "python benchmarks/peers/peers.py run --data-root FOLDER"
 MISSING = f"Not measured yet. Run `{COMMAND}`."
+VERDICT = {True: "met", False: "missed"}
+GOAL_HEADS = ("goal of the wall time", "best accuracy, points above ours (goal: 0.2)")
 Shown = Callable[[float], str]
 COLUMNS: Mapping[str, tuple[str, Shown]] = {
     "wall_s": ("wall time, s", "{:.0f}".format),
@@ -30,6 +32,10 @@ COLUMNS: Mapping[str, tuple[str, Shown]] = {
 """Measurements of the first table of a work: their heads, and how a value is shown."""
 RATIOS = ("wall_s", "epochs", "epoch_s", "first_epoch_s", "target_s", "cpu_s", "pss_mb")
 """Measurements of the second one."""
+GOALS: Mapping[str, float] = {"ray-tune": 5.0, "optuna": 3.0, "syne-tune": 4.0}
+"""Wall times of the peers, divided by ours, that were set as goals before the first run."""
+ACCURACY_GOAL = 0.2
+"""Points by which the best accuracy of a peer may be above ours."""
 
 
 def write(options: argparse.Namespace) -> None:
@@ -89,14 +95,18 @@ def tables(results: Sequence[Result]) -> str:
     parts = [_table(["peer", "runs", *(head for head, _ in COLUMNS.values())], measured)]
     if REFERENCE in peers:
         against = [
-            [PROGRAMS[name].title, *(ratio(own, peers[REFERENCE], column) for column in RATIOS)]
+            [
+                PROGRAMS[name].title,
+                *(ratio(own, peers[REFERENCE], column) for column in RATIOS),
+                *goals(name, own, peers[REFERENCE]),
+            ]
             for name, own in peers.items()
             if name != REFERENCE
         ]
         title = PROGRAMS[REFERENCE].title
         parts += [
             f"Divided by {title}, round by round: the median of the ratios, and the smallest and largest.",
-            _table(["peer", *(COLUMNS[column][0].partition(",")[0] for column in RATIOS)], against),
+            _table(["peer", *(COLUMNS[column][0].partition(",")[0] for column in RATIOS), *GOAL_HEADS], against),
         ]
     return "\n\n".join(parts)
 
@@ -126,6 +136,18 @@ def ratio(results: Sequence[Result], reference: Sequence[Result], column: str) -
     missing = "" if len(ratios) == len(pairs) else f"; {len(ratios)} of {len(pairs)} rounds"
     spread = f" ({min(ratios):.2f} to {max(ratios):.2f}{missing})" if len(ratios) > 1 or missing else ""
     return f"{statistics.median(ratios):.2f}{spread}"
+
+
+def goals(name: str, results: Sequence[Result], reference: Sequence[Result]) -> tuple[str, str]:
+    """Return the goal for the wall time of a peer, and the points by which its best accuracy is above ours."""
+    pairs = [(result, own) for result in results for own in reference if result.round == own.round]
+    if not pairs:
+        return "", ""
+    times = statistics.median(result.wall_s / own.wall_s for result, own in pairs)
+    points = statistics.median(100 * (result.best_accuracy - own.best_accuracy) for result, own in pairs)
+    goal = GOALS.get(name)
+    wall = "" if goal is None else f"{goal:g}: {VERDICT[times >= goal]}"
+    return wall, f"{points:+.2f}, {VERDICT[round(points, 2) <= ACCURACY_GOAL]}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -186,6 +186,22 @@ def test_the_tables_have_medians_and_ratios_of_the_same_round(peers, result):
     assert ratios["Optuna"]["epochs"] == "1.00 (1.00 to 1.00)"
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"wall_s": 299.0, "best_accuracy": 0.982}, ("3: missed", "+0.20, met")),
+        ({"wall_s": 300.0, "best_accuracy": 0.9821}, ("3: met", "+0.21, missed")),
+        ({"wall_s": 900.0, "best_accuracy": 0.97}, ("3: met", "-1.00, met")),
+    ],
+)
+def test_goals_stand_next_to_the_ratios_with_what_became_of_them(other, said, peers, result):
+    ours = [result(wall_s=100.0, best_accuracy=0.98), result(number=1, wall_s=1.0)]
+    page = peers("page")
+    ratios = rows_of(page.tables([*ours, result("optuna", **other), result("wandb")]), "| peer | wall time |")
+    assert tuple(ratios["Optuna"][head] for head in page.GOAL_HEADS) == said
+    assert ratios["W&B agents"][page.GOAL_HEADS[0]] == ""
+
+
 def test_few_runs_are_all_listed_and_a_target_that_was_missed_is_said(peers, result):
     page = peers("page")
     own = [result(), result(number=1, wall_s=310.0), result("optuna", target_s=None), result("optuna", 1)]

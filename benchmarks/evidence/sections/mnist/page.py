@@ -94,8 +94,10 @@ def tables(scores: Scores) -> str:
         parts += [f"### {title}\n\n{text}"] if text else []
     if released.NAME in scores.recipes:
         own = ResultTable(released.COLUMNS, {"published": published.RELEASED})
-        parts.append(f"### Deep nearest neighbours as first released\n\n{table(scores, [released.NAME], own)}")
-    parts.append(f"### Transfer of PGD at 0.1: error of the network in the column, %\n\n{matrix(scores)}")
+        parts.append(
+            f"### Deep nearest neighbours as first released, 9,000 test images\n\n{table(scores, [released.NAME], own)}"
+        )
+    parts.append(f"### Transfer of PGD at 0.1, 20 steps: error of the network in the column, %\n\n{matrix(scores)}")
     parts.append(
         f"### Published: transfer of L-BFGS between the networks of Szegedy et al. 2014, %\n\n{published.TRANSFERRED}"
     )

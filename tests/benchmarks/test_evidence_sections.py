@@ -118,6 +118,14 @@ def test_nothing_is_concluded_from_a_treatment_whose_check_failed(evidence, name
         assert passed or {finding.conclusion for finding in found.findings.values()} == {"inconclusive"}
 
 
+def test_the_preset_entangle_fails_every_check_on_mnist(evidence):
+    section = evidence.load("mnist")
+    rows = evidence.Store.of(section, "whole").rows(section.units("whole"))
+    asked = section.questions(rows)[0]
+    assert "`entangle`" in asked.title
+    assert not any(sys.modules["questions"].passes(check) for check in asked.answer(rows).checks.values())
+
+
 def test_a_unit_is_measured_once_and_again_when_its_settings_change(evidence, tmp_path):
     section, measured = counted()
     run(evidence, section, tmp_path)

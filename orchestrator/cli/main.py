@@ -34,6 +34,7 @@ from orchestrator.cli import (
 from orchestrator.cli.shared.arguments import HELP_NAMES
 from orchestrator.doctor.packages import DISTRIBUTION, NOT_IN_ALL
 from orchestrator.errors import Interrupted, OrchestratorError, RayLost, RefusedOrder, SpecError
+from orchestrator.execution.signals import last_words
 from search_spaces.errors import MissingExtraError
 from trainables.errors import ConfigError, TrainableError
 
@@ -102,7 +103,8 @@ def main() -> None:
     """Run the command line; print an error as its message alone, and exit with its code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
-        app()
+        with last_words():
+            app()
     except (SpecError, RefusedOrder) as error:
         _exit(error.exit_code, str(error))
     except Interrupted as error:

@@ -73,30 +73,29 @@ def run_new(
     parent: Parent | None = None,
 ) -> DriverResult:
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
-    with _only_driver_of_this_process():
-        spec, callback, stop = check_spec(spec), callback or ProgressCallback(), StopSignals()
-        with _opening(address, spec) as connected:
-            preflight.check_here(spec, address=address)
-            with stop.installed(), connected(spec, Path.cwd(), callback, stop=stop) as session:
-                gpus = session.capacity.gpus_per_trial(spec.resources)
-                workers = session.capacity.slots(spec.resources, gpus)
-                preflight.check_gpu_seconds(spec, gpus=gpus)
-                choice = session.batch_choice(spec)
-                folder = create_folder(spec.storage.uri, sweep or new_id(spec.name, now=datetime.now(UTC)))
-                plan = make_plan(
-                    spec,
-                    folder,
-                    slots=trials_at_once(workers, batch_of(spec.resources, choice), spec.resources),
-                    batch_choice=choice,
-                    now=time.time(),
-                    working_directory=Path.cwd(),
-                    metrics=declared_metrics(spec),
-                    parent=parent,
-                )
-                plan.save(folder)
-                with _locked(folder) as lock:
-                    decisions = DecisionState(plan, SweepState())
-                    return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
+    spec, callback, stop = check_spec(spec), callback or ProgressCallback(), StopSignals()
+    with _only_driver_of_this_process(), stop.installed(), _opening(address, spec) as connected:
+        preflight.check_here(spec, address=address)
+        with connected(spec, Path.cwd(), callback, stop=stop) as session:
+            gpus = session.capacity.gpus_per_trial(spec.resources)
+            workers = session.capacity.slots(spec.resources, gpus)
+            preflight.check_gpu_seconds(spec, gpus=gpus)
+            choice = session.batch_choice(spec)
+            folder = create_folder(spec.storage.uri, sweep or new_id(spec.name, now=datetime.now(UTC)))
+            plan = make_plan(
+                spec,
+                folder,
+                slots=trials_at_once(workers, batch_of(spec.resources, choice), spec.resources),
+                batch_choice=choice,
+                now=time.time(),
+                working_directory=Path.cwd(),
+                metrics=declared_metrics(spec),
+                parent=parent,
+            )
+            plan.save(folder)
+            with _locked(folder) as lock:
+                decisions = DecisionState(plan, SweepState())
+                return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
 
 
 def run_remaining(

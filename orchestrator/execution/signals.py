@@ -41,7 +41,7 @@ class StopSignals:
     Before the sweep is open, a signal raises ``KeyboardInterrupt``; while Ray starts, once that is over. From ``defer``
     on, it is a request: the first goes to the ``inbox`` of the driver, which records the end of the sweep within a
     second. A later one, or one while the driver closes the sweep, ends only what is ``skippable``. SIGHUP stays ignored
-    if it was, as by ``nohup``.
+    if it was, as by ``nohup``. Inside ``last_words`` the handlers of a sweep that a signal has stopped stay for good.
     """
 
     def __init__(self) -> None:
@@ -68,8 +68,9 @@ class StopSignals:
         try:
             yield
         finally:
-            for number in self._handled:
-                signal.signal(number, previous[number] or signal.SIG_DFL)
+            if not (self.requested and _ends_with_its_sweep):
+                for number in self._handled:
+                    signal.signal(number, previous[number] or signal.SIG_DFL)
 
     def install(self) -> None:
         """Install the handlers; outside the main thread, which alone can, do nothing."""
@@ -119,6 +120,20 @@ class StopSignals:
         if self._is_skippable and not is_repeated:
             self._is_skippable = False
             raise KeyboardInterrupt
+
+
+_ends_with_its_sweep = False
+
+
+@contextmanager
+def last_words() -> Iterator[None]:
+    """Let no later signal cut short what a command says of a sweep that a signal has stopped, as how to resume it."""
+    global _ends_with_its_sweep  # noqa: PLW0603  signal handlers belong to the process, too
+    _ends_with_its_sweep = True
+    try:
+        yield
+    finally:
+        _ends_with_its_sweep = False
 
 
 def ignore() -> None:

@@ -4,9 +4,14 @@ The moments are drawn from fixed seeds. An ordinary run takes one of each kind, 
 """
 
 import os
+import signal
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 from kill_moments import KINDS, NUM_SEEDS, drawn, run
+from launched import Launched, Setting
 from moments import PLACES
 from process_moments import IN_SWEEP
 from process_moments import KINDS as OF_PROCESSES
@@ -34,6 +39,22 @@ def test_a_sweep_survives_a_kill(kind, seed, tmp_path):
 def test_a_sweep_in_processes_survives_a_kill(kind, seed, tmp_path):
     outcome = run_in_processes(drawn_for_processes(kind, seed), tmp_path)
     assert outcome.faults == [], f"{outcome.moment} ended with {outcome.code}\n{outcome.output}"
+
+
+@pytest.mark.parametrize("arguments", [("--address", "processes"), pytest.param((), marks=pytest.mark.ray)])
+def test_a_user_who_presses_ctrl_c_until_the_driver_ends_is_told_how_to_resume(arguments, tmp_path):
+    temporary = Path(tempfile.mkdtemp(prefix="rk", dir="/tmp"))  # the path of a socket must be short
+    sweep = Launched(tmp_path, temporary, Setting(arguments=arguments))
+    try:
+        assert sweep.wait_until(lambda: sweep.events, 120)
+        while sweep.driver.poll() is None:
+            os.killpg(sweep.driver.pid, signal.SIGINT)
+            time.sleep(0.02)
+        assert sweep.events[-1].status == "interrupted"
+        assert sweep.driver.returncode == 130, sweep.output
+        assert f"ravel resume {sweep.name}" in sweep.output
+    finally:
+        sweep.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -44,7 +44,7 @@ def main() -> None:
 
     tracked = [MLflowLoggerCallback(tracking_uri=f"sqlite:///{Path.cwd()}/mlflow.db", experiment_name="scale")]
     ray.init(address="local", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    tune.Tuner(
+    results = tune.Tuner(
         AtOnce,
         param_space={name: tune.uniform(0.0, 1.0) for name in "abcdef"},
         tune_config=tune.TuneConfig(
@@ -59,9 +59,12 @@ def main() -> None:
             storage_path=f"{Path.cwd()}/results",
             verbose=0,
             callbacks=tracked if options.loggers == "mlflow" else [],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # else Tune saves each trial of a class
         ),
     ).fit()
     ray.shutdown()
+    if results.num_errors:
+        raise SystemExit(f"{results.num_errors} of {options.trials} trials failed: {results.errors[0]}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ TIMES = 3
 
 def milliseconds(spec: SweepSpec, state: SweepState, sampler: str) -> float:
     """Return the CPU time of a proposal, without what is built once."""
-    search = spec.search.model_copy(update={"sampler": sampler, "num_trials": 10 * len(state.trials)})
+    search = spec.search.model_copy(update={"sampler": sampler, "num_trials": 2 * len(state.trials)})
     proposer = Proposer(spec.model_copy(update={"search": search}), state)
     proposer.propose()
     took = []

@@ -3,6 +3,7 @@
 Tune 2.60 keeps every trial with its last result, writes all of them into its state file, and does so whenever a trial
 has saved as many checkpoints as it keeps, whatever the period of that file is. The event log has all of it, and the
 file is never read. So memory and time of a driver would grow with all trials of a sweep, and with their square.
+Two more places would keep each trial: the report of progress, and the tasks of actors that were cancelled unstarted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.execution import experiment_state, tune_controller
+from ray.tune.progress_reporter import TrialProgressCallback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +36,7 @@ def forgotten() -> Iterator[None]:
 
 
 def forget(controller: Any) -> None:
-    """Forget the trials of a controller that ended, and that no actor has or waits for.
+    """Forget the trials of a controller that ended, and that no actor has or waits for; and tasks that no actor gets.
 
     The newest trial is kept: without any, Tune would read its state file at the end.
     """
@@ -45,6 +47,19 @@ def forget(controller: Any) -> None:
         for trials in (controller._stopped_trials, controller._failed_trials, controller._trials_to_cache):  # noqa: SLF001
             trials.discard(trial)
         controller._trial_metadata.pop(trial.trial_id, None)  # noqa: SLF001
+    actors = controller._actor_manager  # noqa: SLF001
+    known = actors._pending_actors_to_attrs.keys() | actors._live_actors_to_ray_actors_resources.keys()  # noqa: SLF001
+    for cancelled in actors._pending_actors_to_enqueued_actor_tasks.keys() - known:  # noqa: SLF001
+        del actors._pending_actors_to_enqueued_actor_tasks[cancelled]  # noqa: SLF001
+
+
+class NoProgress(TrialProgressCallback):  # type: ignore[misc]  Ray has no types
+    """Tune's report of the progress of trials, which keeps every trial, without a report: the driver prints its own."""
+
+    def on_trial_result(self, *_: Any, **__: Any) -> None:
+        """Report nothing."""
+
+    on_trial_complete = on_trial_error = on_trial_result
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from orchestrator.execution.trials.sweep_training import LEAVING
 from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from, starting_workers_kept
 from orchestrator.execution.tune.callback import TrialRecorder
 from orchestrator.execution.tune.cluster import ClusterWatch, view_now
-from orchestrator.execution.tune.ended_trials import forgotten, state_saved_at_the_end
+from orchestrator.execution.tune.ended_trials import NoProgress, forgotten, state_saved_at_the_end
 from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
@@ -101,7 +101,7 @@ def fit(
             storage_filesystem=filesystem,
             failure_config=tune.FailureConfig(max_failures=0),  # retries are ours: counted in the log, over all drivers
             checkpoint_config=tune.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT, checkpoint_at_end=False),
-            callbacks=[recorder, StepCallback(begin_step)],
+            callbacks=[recorder, StepCallback(begin_step), NoProgress()],
             verbose=0,
         ),
     )

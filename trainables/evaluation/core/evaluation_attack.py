@@ -4,7 +4,7 @@ Shapes: N images, M of them attacked, B of a batch, C channels, H by W pixels, K
 """
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,10 @@ from trainables.attacks.margins import attack_cross_entropy, without_gradient
 from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.config.adversarial import pgd_step_size
 from trainables.data import Split
-from trainables.evaluation.core.prediction import as_pixels, batches
+from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, batches
 from trainables.seeding import generator
 
 __all__ = [
-    "BATCH_SIZE",
     "EvaluationAttack",
     "logits_under_attack",
     "pgd_attack",
@@ -33,8 +32,6 @@ __all__ = [
 EvaluationAttack: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Function of the pixels, the labels and the indices in the split of a batch; returns the images that withstand it,
 (B,) bool."""
-
-BATCH_SIZE: Final = 256
 
 
 @outside_inference_mode
@@ -60,7 +57,7 @@ def zero_gradients(model: nn.Module, split: Split) -> float:
     activations. Its robust accuracy is too high.
     """
     flat = 0
-    for x, y_B in batches(split, size=BATCH_SIZE):
+    for x, y_B in batches(split):
         leaf = x.requires_grad_()
         with attacking(model, device=x.device):
             (gradient,) = torch.autograd.grad(attack_cross_entropy(model(leaf), y_B).sum(), leaf)

@@ -21,14 +21,13 @@ from trainables.attacks.margins import margin, without_gradient
 from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.evaluation.core import figures
 from trainables.evaluation.core.evaluation_attack import (
-    BATCH_SIZE,
     logits_under_attack,
     still_right,
     unattacked,
     withstands,
 )
 from trainables.evaluation.core.intervals import RARE, mcnemar_test, plausible
-from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels
 from trainables.evaluation.core.results import Table, no_progress
 from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.seeding import generator

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from trainables.attacks import evaluating
-from trainables.evaluation.core.prediction import balanced_subset, batches
+from trainables.evaluation.core.prediction import BATCH_SIZE, balanced_subset, batches
 from trainables.evaluation.uncertainty.conformal import (
     ConformalPrediction,
     Mode,
@@ -50,7 +50,6 @@ CALIBRATION_IMAGES: Final = 750
 SKETCH_WIDTH: Final = 512
 SKETCH_ABOVE: Final = 2048
 """Width of taps that the suites project: rows of 12,544 numbers for 50,000 images would take 2.5 GB."""
-_BATCH_SIZE: Final = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +76,7 @@ class DeepNearestNeighbors:
 
     def predict(self, split: Split) -> ConformalPrediction:
         """Predict a whole split, in eval mode."""
-        return ConformalPrediction.joined([self.predict_pixels(x) for x, _ in batches(split, size=_BATCH_SIZE)])
+        return ConformalPrediction.joined([self.predict_pixels(x) for x, _ in batches(split)])
 
     @torch.no_grad()
     def predict_pixels(self, x_NCHW: Tensor) -> ConformalPrediction:
@@ -167,7 +166,7 @@ def _banks(
     banks: dict[str, NeighbourBank] = {}
     notes: list[str] = []
     with evaluating(model), torch.autocast(split.labels_N.device.type, enabled=False):
-        for start, (x, _) in zip(range(0, len(split), _BATCH_SIZE), batches(split, size=_BATCH_SIZE), strict=True):
+        for start, (x, _) in zip(range(0, len(split), BATCH_SIZE), batches(split), strict=True):
             for tap, features_BX in model.features(x, taps=taps).taps.items():
                 if tap not in banks:
                     banks[tap], line = _empty_bank(
@@ -207,7 +206,7 @@ def _true_class_nonconformity(
 ) -> Tensor:
     """Return the sorted scores (A,) of images in their own class."""
     scores = []
-    for x, labels_B in batches(split, size=_BATCH_SIZE):
+    for x, labels_B in batches(split):
         _, votes_BLK, _ = _consult(model, x, banks=banks, labels_M=labels_M, k=k)
         scores.append(nonconformity(votes_BLK, k=k).gather(1, labels_B[:, None])[:, 0])
     return torch.cat(scores).sort().values

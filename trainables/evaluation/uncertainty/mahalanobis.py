@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TiedGaussians", "fit_gaussians", "mahalanobis_scores", "pooled"]
 
-_BATCH_SIZE = 256
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TiedGaussians:
@@ -130,6 +128,6 @@ def _features(
     model: TappedClassifier, split: Split, taps: Collection[str]
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     with torch.no_grad(), evaluating(model), torch.autocast(split.labels_N.device.type, enabled=False):
-        for x_BCHW, labels_B in batches(split, size=_BATCH_SIZE):
+        for x_BCHW, labels_B in batches(split):
             read = model.features(x_BCHW, taps=taps).taps
             yield {tap: pooled(values) for tap, values in read.items()}, labels_B

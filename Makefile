@@ -61,7 +61,7 @@ check: lint test ## lint, then test
 bench: setup ## Run the benchmarks, each at its whole size: hours
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-scale: setup ## Measure what a sweep costs as it grows, for docs/scaling.md, and write its tables: about four hours
+scale: setup ## Measure what a sweep costs as it grows, for docs/scaling.md, and write its tables: an hour and a half
 	$(BIN)/python benchmarks/scale/scale.py run --results docs/scaling.jsonl
 	$(BIN)/python benchmarks/scale/scale.py write
 

@@ -48,9 +48,9 @@ WHOLE: Mapping[str, Sequence[int]] = {
 }
 """Sizes of each stage. Plain Tune gets sizes that it can carry in minutes."""
 PREDICTED_S: Mapping[str, tuple[float, float]] = {
-    "processes": (20, 0.1), "ray": (40, 0.25), "status": (2, 0.0003), "replay": (2, 0.002), "resume": (6, 0.005),
-    "proposals": (8, 0.0003), "sync": (10, 0.06), "half": (6, 0.0005), "tune none": (15, 0.15), "tune files": (15, 0.2),
-    "tune mlflow": (20, 0.6), "concurrent": (90, 0.5), "calls": (30, 0.4),
+    "processes": (20, 0.027), "ray": (25, 0.04), "status": (2, 0.0002), "replay": (2, 0.0007), "resume": (12, 0.002),
+    "proposals": (8, 0.0003), "sync": (10, 0.02), "half": (6, 0.0005), "tune none": (10, 0.019),
+    "tune files": (10, 0.05), "tune mlflow": (20, 0.6), "concurrent": (90, 0.5), "calls": (30, 0.4),
 }  # fmt: skip
 """Seconds of a unit on two idle cores: of any, and of each trial."""
 

@@ -1,4 +1,6 @@
-"""Tune forgets the trials that are over: a real controller of Tune, with trials of its own, and no actor."""
+"""Tune forgets the trials that are over: a real controller of Tune without an actor, and a sweep."""
+
+import gc
 
 import pytest
 from ray import tune
@@ -7,8 +9,25 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.registry import register_trainable
 
+import orchestrator as ravel
+from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.tune.ended_trials import forget, forgotten, state_saved_at_the_end
+from orchestrator.state.events import TrialEnded
 from orchestrator.state.trial import CHECKPOINTS_KEPT
+
+SWEEP = {
+    "name": "forgotten",
+    "trial": {"task": "at_once:train", "epochs": 3},
+    "space": {"parameters": {"lr": {"float": [0.0, 1.0]}}},
+    "objective": "loss min",
+    "search": {"num_trials": 24, "sampler": "random"},
+    "scheduler": {"kind": "stopping", "grace_period": 1},
+}
+AT_ONCE = """
+def train(lr: float, epochs: int):
+    for epoch in range(epochs):
+        yield {"loss": lr / (epoch + 1)}
+"""
 
 
 @pytest.fixture
@@ -55,6 +74,37 @@ def test_a_long_sweep_leaves_as_many_trials_as_a_short_one(controller):
     added(controller, "RUNNING", "TERMINATED")
     controller.on_step_end()
     assert len(controller.get_trials()) == 2, "it is Tune's own again"
+
+
+def test_tasks_of_an_actor_that_was_cancelled_before_it_started_are_forgotten(controller):
+    actors = controller._actor_manager
+    actors._pending_actors_to_attrs["waits"] = actors._live_actors_to_ray_actors_resources["starts"] = ()
+    for actor in ("waits", "starts", "cancelled"):
+        actors._pending_actors_to_enqueued_actor_tasks[actor].append("a task of a trial")
+    forget(controller)
+    assert set(actors._pending_actors_to_enqueued_actor_tasks) == {"waits", "starts"}
+
+
+class Counted(ProgressCallback):
+    """Counts the trials of Tune that are in memory at the end of each trial."""
+
+    def __init__(self):
+        self.counts = []
+
+    def on_event(self, event):
+        if isinstance(event, TrialEnded):
+            gc.collect()
+            self.counts.append(sum(type(found) is Trial for found in gc.get_objects()))
+
+
+@pytest.mark.ray
+def test_no_part_of_tune_keeps_a_trial_of_a_sweep_that_is_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "at_once.py").write_text(AT_ONCE)
+    counted = Counted()
+    ravel.launch(ravel.SweepSpec.model_validate(SWEEP), callback=counted)
+    assert len(counted.counts) == 24
+    assert max(counted.counts[-12:]) <= max(counted.counts[:12]) + 1, counted.counts
 
 
 def test_a_trial_that_saves_often_makes_tune_write_nothing(controller):

@@ -68,10 +68,11 @@ def bounds(rows: Rows) -> str:
 
 def _linear(rows: Rows, way: str) -> str:
     name = f"Seconds of a trial at {MOST:,} to those at {FIRST:,}, {WAYS[way]} (bound: {LINEAR})"
-    first, last = rows.get((way, FIRST)), rows.get((way, MOST))
+    first, last = (over_empty(rows, way, size, "seconds") for size in (FIRST, MOST))
     if first is None or last is None:
         return f"{name}: {MISSING}."
-    return f"{name}: {last.values['s_per_trial'] / first.values['s_per_trial']:.2f}."
+    alone = rows[way, MOST].values["s_per_trial"] / rows[way, FIRST].values["s_per_trial"]
+    return f"{name}: {last / first:.2f} from the launch until MLflow has all, {alone:.2f} until the last trial is over."
 
 
 def _of_tune(rows: Rows, way: str) -> str:

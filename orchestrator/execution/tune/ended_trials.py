@@ -53,7 +53,7 @@ def forget(controller: Any) -> None:
         del actors._pending_actors_to_enqueued_actor_tasks[cancelled]  # noqa: SLF001
 
 
-class NoProgress(TrialProgressCallback):  # type: ignore[misc]  Ray has no types
+class NoProgress(TrialProgressCallback):
     """Tune's report of the progress of trials, which keeps every trial, without a report: the driver prints its own."""
 
     def on_trial_result(self, *_: Any, **__: Any) -> None:

@@ -4,7 +4,7 @@ The limit is recorded from a step and repeated (limits/products.py). Limit, step
 turns in one process; each round gives a ratio, and a value is the median of the rounds, with the extremes. The work is
 that of the SNNL paper's network on images of MNIST's size, in batches of 128.
 
-    python benchmarks/step_limit.py                            all on the CPU, printed: about 25 minutes on two cores
+    python benchmarks/step_limit.py                            all on the CPU, printed: about ten minutes on two cores
     python benchmarks/step_limit.py list                       units, and minutes
     python benchmarks/step_limit.py run --results benchmarks/limits/step_limit.jsonl
     python benchmarks/step_limit.py run --methods plain --rounds 5 --turn 0.2
@@ -39,7 +39,7 @@ PRECISIONS = ("float32", "bfloat16")
 PACKED = ("plain", "pgd")
 """Methods whose steps are measured on all threads, too, and with several trials at a time."""
 ON_A_GPU = (1, 2, 4, 8)
-ROUNDS = 7
+ROUNDS = 5
 TURN_S = 1.0
 BATCH = 128
 CORES = len(os.sched_getaffinity(0))
@@ -93,7 +93,7 @@ def layouts(cores: int) -> list[tuple[int, int]]:
 
 def predicted_s(unit: Unit, *, rounds: int, turn_s: float) -> float:
     """Return the seconds that a unit takes on idle cores, by a guess."""
-    return 90 + 5 * rounds * turn_s * (4 if unit.stage.startswith(("slots", "packed")) else 1)
+    return 10 + 5 * rounds * turn_s * (4 if unit.stage.startswith(("slots", "packed")) else 1)
 
 
 def measure(unit: Unit, folder: Path, *, rounds: int, turn_s: float) -> Values:

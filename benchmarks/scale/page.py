@@ -72,7 +72,7 @@ def _linear(rows: Rows, way: str) -> str:
     if first is None or last is None:
         return f"{name}: {MISSING}."
     alone = rows[way, MOST].values["s_per_trial"] / rows[way, FIRST].values["s_per_trial"]
-    return f"{name}: {last / first:.2f} from the launch until MLflow has all, {alone:.2f} until the last trial is over."
+    return f"{name}: {alone:.2f} until the last trial is over, {last / first:.2f} from the launch until MLflow has all."
 
 
 def _of_tune(rows: Rows, way: str) -> str:

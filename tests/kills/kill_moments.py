@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launched import Launched, signal_process
+from launched import Launched, signal_process, temporary_folder
 from moments import Moment
 from outcomes import Outcome, append
 from survival import INTERRUPTED, RAY_LOST, Fault, faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from launched import Setting
 
@@ -93,8 +92,7 @@ def struck(
     moment: Moment, folder: Path, fault: Fault, *, setting: Setting | None = None, suite: str = "kills"
 ) -> Outcome:
     """Do the same with any fault, to a sweep of any setting."""
-    temporary = Path(tempfile.mkdtemp(prefix="rk", dir="/tmp"))  # the path of a socket must be short
-    sweep, outcome = Launched(folder, temporary, setting), Outcome(moment, suite)
+    sweep, outcome = Launched(folder, temporary_folder(), setting), Outcome(moment, suite)
     try:
         outcome.faults.extend(faults_of(sweep, moment, fault, outcome))
     finally:

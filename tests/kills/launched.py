@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,11 @@ class Launched:
             signal_process(pid, signal.SIGKILL)
         self.driver.wait()
         shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def temporary_folder() -> Path:
+    """Make a folder for the temporary files of a sweep; the path of Ray's socket in it must be short."""
+    return Path(tempfile.mkdtemp(prefix="rk", dir="/tmp"))
 
 
 def _heed_signals() -> None:

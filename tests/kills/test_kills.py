@@ -5,13 +5,11 @@ The moments are drawn from fixed seeds. An ordinary run takes one of each kind, 
 
 import os
 import signal
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 from kill_moments import KINDS, NUM_SEEDS, drawn, run
-from launched import Launched, Setting
+from launched import Launched, Setting, temporary_folder
 from moments import PLACES
 from process_moments import IN_SWEEP
 from process_moments import KINDS as OF_PROCESSES
@@ -43,8 +41,7 @@ def test_a_sweep_in_processes_survives_a_kill(kind, seed, tmp_path):
 
 @pytest.mark.parametrize("arguments", [("--address", "processes"), pytest.param((), marks=pytest.mark.ray)])
 def test_a_user_who_presses_ctrl_c_until_the_driver_ends_is_told_how_to_resume(arguments, tmp_path):
-    temporary = Path(tempfile.mkdtemp(prefix="rk", dir="/tmp"))  # the path of a socket must be short
-    sweep = Launched(tmp_path, temporary, Setting(arguments=arguments))
+    sweep = Launched(tmp_path, temporary_folder(), Setting(arguments=arguments))
     try:
         assert sweep.wait_until(lambda: sweep.events, 120)
         while sweep.driver.poll() is None:
